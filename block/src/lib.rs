@@ -1,0 +1,40 @@
+//! Devices with positioned I/O: what every layer of Goldenseal speaks to the one below it.
+//!
+//! [`ReadAt`] and [`WriteAt`] describe a device of fixed length; [`Storage`] adds that the length can change,
+//! which is what a file that holds an image format needs. Offsets and lengths are in bytes, every call takes
+//! `&self`, and a read or write is exact: all bytes, or an error.
+//!
+//! | device | what it is |
+//! |---|---|
+//! | [`HostFile`] | a file of the host, with the locks that QEMU takes |
+//! | [`MappedFile`] | a read-only memory mapping of a file |
+//! | [`Memory`] | bytes in memory |
+//! | [`Window`] | a range of another device |
+//! | [`Overlay`] | writes kept in memory above a device that is never written |
+//! | [`Trace`] | records every write, flush, punch and change of length, and replays any prefix of them (for tests) |
+//! | [`Fault`] | fails at a chosen call (for tests) |
+//!
+//! ```
+//! use block::{Memory, ReadAt, WriteAt, Window};
+//! use std::sync::Arc;
+//!
+//! let disk = Arc::new(Memory::new(4096));
+//! let partition = Window::new(disk.clone(), 1024, 2048)?;
+//! partition.write_at(0, b"hello")?;
+//! let mut bytes = [0; 5];
+//! disk.read_at(1024, &mut bytes)?;
+//! assert_eq!(&bytes, b"hello");
+//! # Ok::<(), block::Error>(())
+//! ```
+
+mod error;
+mod memory;
+mod read_at;
+mod window;
+mod write_at;
+
+pub use error::{Error, Result};
+pub use memory::Memory;
+pub use read_at::{Extent, ExtentKind, ReadAt, read_vec};
+pub use window::Window;
+pub use write_at::{Storage, WriteAt};

@@ -1,0 +1,13 @@
+//! The checksums of ext4: crc32c without inversion for `metadata_csum`, crc16 for `uninit_bg`.
+//!
+//! <https://docs.kernel.org/filesystems/ext4/overview.html#checksums>
+
+/// Continues a crc32c from `seed`, with neither the first nor the last inversion of the usual form.
+pub(crate) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
+    !::crc32c::crc32c_append(!seed, bytes)
+}
+
+/// The seed of all checksums in blocks that belong to one inode: the file system's seed, the inode's number and generation.
+pub(crate) fn inode_seed(fs_seed: u32, inode: u32, generation: u32) -> u32 {
+    crc32c(crc32c(fs_seed, &inode.to_le_bytes()), &generation.to_le_bytes())
+}

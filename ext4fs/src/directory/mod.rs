@@ -1,0 +1,1 @@
+//! Directories: linear blocks, the hashes, and the htree.

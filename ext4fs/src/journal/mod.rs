@@ -1,0 +1,1 @@
+//! The journal (jbd2): scanning and replay.

@@ -1,0 +1,1 @@
+//! The structures of the disk: fields and offsets, no logic.
