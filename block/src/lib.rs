@@ -28,13 +28,24 @@
 //! ```
 
 mod error;
+mod fault;
+mod file;
+mod lock;
 mod memory;
+mod mmap;
+mod overlay;
 mod read_at;
+mod trace;
 mod window;
 mod write_at;
 
 pub use error::{Error, Result};
+pub use fault::Fault;
+pub use file::{Access, HostFile};
 pub use memory::Memory;
+pub use mmap::MappedFile;
+pub use overlay::Overlay;
 pub use read_at::{Extent, ExtentKind, ReadAt, read_vec};
+pub use trace::{Event, Outcome, Trace, replay};
 pub use window::Window;
 pub use write_at::{Storage, WriteAt};

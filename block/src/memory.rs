@@ -91,7 +91,8 @@ impl WriteAt for Memory {
 impl Storage for Memory {
     fn set_len(&self, len: u64) -> Result<()> {
         let mut bytes = self.write();
-        let new = usize::try_from(len).map_err(|_| Error::OutOfBounds { offset: 0, len, device_len: bytes.len() as u64 })?;
+        let new =
+            usize::try_from(len).map_err(|_| Error::OutOfBounds { offset: 0, len, device_len: bytes.len() as u64 })?;
         bytes.resize(new, 0);
         Ok(())
     }

@@ -1,0 +1,128 @@
+//! The file locks that QEMU takes, so that neither of us opens an image while the other writes it.
+//!
+//! QEMU names permissions by bits and holds, by open-file-description locks on single bytes of the image file,
+//! a shared lock on byte `100 + bit` for each permission it uses and on byte `200 + bit` for each permission that
+//! it does not let others use. Before it relies on them it tests, for each permission used, that nobody
+//! denies it, and for each one denied, that nobody uses it. (QEMU: `block/file-posix.c`, `raw_check_lock_bytes`.)
+//! The locks hold no bytes of content and vanish when the file is closed.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// A permission as QEMU's block layer knows it; the value is its bit.
+#[derive(Clone, Copy)]
+enum Permission {
+    ConsistentRead = 0,
+    Write = 1,
+    Resize = 3,
+}
+
+impl Permission {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ConsistentRead => "consistent read",
+            Self::Write => "write",
+            Self::Resize => "resize",
+        }
+    }
+}
+
+const USED_BASE: i64 = 100;
+const DENIED_BASE: i64 = 200;
+
+/// Takes the locks of a reader, or of a writer who may change the file's length, and checks for conflicts.
+/// The locks last until `file` is closed.
+pub(crate) fn acquire(file: &File, path: &Path, writer: bool) -> Result<()> {
+    let used: &[Permission] = if writer {
+        &[Permission::ConsistentRead, Permission::Write, Permission::Resize]
+    } else {
+        &[Permission::ConsistentRead]
+    };
+    let denied: &[Permission] = &[Permission::Write, Permission::Resize];
+    let conflict = |permission: Permission| Error::Locked { path: path.to_owned(), conflict: permission.name() };
+
+    // Take first, test after: two processes that start at once may both be refused, but never both admitted.
+    for &permission in used {
+        os::lock_shared(file, USED_BASE + permission as i64).map_err(|e| lock_error(path, e))?;
+    }
+    for &permission in denied {
+        os::lock_shared(file, DENIED_BASE + permission as i64).map_err(|e| lock_error(path, e))?;
+    }
+    for &permission in used {
+        if os::is_locked(file, DENIED_BASE + permission as i64).map_err(|e| lock_error(path, e))? {
+            return Err(conflict(permission));
+        }
+    }
+    for &permission in denied {
+        if os::is_locked(file, USED_BASE + permission as i64).map_err(|e| lock_error(path, e))? {
+            return Err(conflict(permission));
+        }
+    }
+    Ok(())
+}
+
+fn lock_error(path: &Path, source: std::io::Error) -> Error {
+    Error::Open { path: path.to_owned(), source }
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "fcntl with open-file-description locks has no safe wrapper")]
+mod os {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+
+    fn request(kind: i32, byte: i64) -> libc::flock {
+        // SAFETY: flock is a plain C structure for which all-zero bytes are a valid value.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_start = byte;
+        lock.l_len = 1;
+        lock
+    }
+
+    /// File systems without locks (some network ones) answer ENOLCK or the like; QEMU goes on there, and so do we.
+    fn tolerate(error: io::Error) -> io::Result<()> {
+        match error.raw_os_error() {
+            Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL) => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    pub(super) fn lock_shared(file: &File, byte: i64) -> io::Result<()> {
+        let lock = request(libc::F_RDLCK, byte);
+        // SAFETY: the descriptor is open for as long as `file` is borrowed, and the pointer is to a live flock.
+        let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+        if status == 0 { Ok(()) } else { tolerate(io::Error::last_os_error()) }
+    }
+
+    /// Whether another open file description holds a lock on the byte.
+    pub(super) fn is_locked(file: &File, byte: i64) -> io::Result<bool> {
+        let mut lock = request(libc::F_WRLCK, byte);
+        // SAFETY: as above; the kernel writes its answer into the flock, which is ours alone.
+        let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+        if status == 0 {
+            Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+        } else {
+            tolerate(io::Error::last_os_error()).map(|()| false)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod os {
+    use std::fs::File;
+    use std::io;
+
+    // Open-file-description locks are Linux's; QEMU takes none elsewhere either.
+    pub(super) fn lock_shared(_: &File, _: i64) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn is_locked(_: &File, _: i64) -> io::Result<bool> {
+        Ok(false)
+    }
+}
