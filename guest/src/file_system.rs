@@ -131,7 +131,13 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug {
     /// The time that changes are stamped with from now on.
     fn set_clock(&mut self, now: Timestamp);
     /// Makes a new inode and names it. The name must be new.
-    fn create(&mut self, directory: InodeNumber, name: &[u8], node: NewNode<'_>, ownership: Ownership) -> Result<InodeNumber>;
+    fn create(
+        &mut self,
+        directory: InodeNumber,
+        name: &[u8],
+        node: NewNode<'_>,
+        ownership: Ownership,
+    ) -> Result<InodeNumber>;
     /// Gives an inode (no directory) another name.
     fn link(&mut self, directory: InodeNumber, name: &[u8], inode: InodeNumber) -> Result<()>;
     /// Takes a name from an inode that is no directory; the inode goes with its last name.
