@@ -1,1 +1,246 @@
 //! Directories: linear blocks, the hashes, and the htree.
+//!
+//! <https://docs.kernel.org/filesystems/ext4/directory.html>, kernel `fs/ext4/namei.c`, `fs/ext4/dir.c`.
+//!
+//! All here works on a directory's blocks by their logical number, through [`DirectoryBlocks`], and knows neither
+//! device nor inode.
+
+mod block;
+mod hash;
+mod htree;
+mod index;
+mod linear;
+mod scrub;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+pub(crate) use scrub::scrub_block;
+
+/// What all directories of a file system share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DirectoryFormat {
+    /// Bytes of a block.
+    pub block_size: usize,
+    /// `INCOMPAT_FILETYPE`: entries hold the kind of their inode.
+    pub has_file_type: bool,
+    /// `RO_COMPAT_METADATA_CSUM`: blocks end with a checksum.
+    pub checksum: bool,
+    /// `s_hash_seed`.
+    pub hash_seed: [u32; 4],
+    /// `s_def_hash_version`, the hash of new trees.
+    pub default_hash: u8,
+    /// Whether `s_flags` says that names are hashed as unsigned bytes.
+    pub unsigned_hash: bool,
+    /// `COMPAT_DIR_INDEX`: trees may be made and are to be believed.
+    pub indexed: bool,
+    /// `INCOMPAT_LARGEDIR`: trees may have one level more.
+    pub large: bool,
+}
+
+/// One directory's blocks, by logical number.
+pub(crate) trait DirectoryBlocks {
+    /// The directory's inode, for messages.
+    fn inode(&self) -> u32;
+    /// The seed of its checksums: crc32c of the file system's seed, the inode's number and its generation.
+    fn checksum_seed(&self) -> u32;
+    /// `i_size` in blocks.
+    fn block_count(&self) -> u32;
+    /// Whether the inode has `EXT4_INDEX_FL`.
+    fn is_indexed(&self) -> bool;
+    /// The block's bytes, as long as a block. A hole is an error.
+    fn read(&self, block: u32) -> Result<Vec<u8>>;
+}
+
+/// One directory's blocks, to be changed.
+pub(crate) trait DirectoryBlocksMut: DirectoryBlocks {
+    /// Replaces a block.
+    fn write(&mut self, block: u32, bytes: &[u8]) -> Result<()>;
+    /// Adds a block at the end and returns its logical number.
+    fn append(&mut self, bytes: &[u8]) -> Result<u32>;
+    /// Sets or clears `EXT4_INDEX_FL`.
+    fn set_indexed(&mut self, indexed: bool) -> Result<()>;
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The inode it names.
+    pub inode: u32,
+    /// 0 unknown, 1 regular file, 2 directory, 3 character device, 4 block device, 5 FIFO, 6 socket, 7 symbolic link.
+    pub file_type: u8,
+    /// 1 to 255 bytes.
+    pub name: Vec<u8>,
+}
+
+/// More names than this in one directory are taken for an attack on memory: an image of little size can map the same
+/// blocks many times over.
+const MAX_LISTED: usize = 1 << 24;
+
+/// Where a block is, for messages.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    inode: u32,
+    block: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.inode == 0 {
+            write!(f, "directory block {}", self.block)
+        } else {
+            write!(f, "inode {}, directory block {}", self.inode, self.block)
+        }
+    }
+}
+
+/// Where an entry was found.
+struct Found {
+    block: u32,
+    bytes: Vec<u8>,
+    slot: block::Slot,
+    /// The offset of the entry before it in the block.
+    previous: Option<usize>,
+}
+
+/// The entry of this name, by way of the htree where there is one. `.` and `..` are found as well.
+///
+/// # Errors
+/// [`Error::Corrupt`] where a block on the way is malformed or its checksum wrong.
+pub(crate) fn lookup(dir: &dyn DirectoryBlocks, f: &DirectoryFormat, name: &[u8]) -> Result<Option<Entry>> {
+    Ok(find(dir, f, name)?.map(|found| found.slot.to_entry(f, &found.bytes)))
+}
+
+/// All entries in the order of the blocks, `.` and `..` among them.
+///
+/// # Errors
+/// [`Error::Corrupt`] where a block is malformed, its checksum wrong, or a name one that no path can hold.
+pub(crate) fn list(dir: &dyn DirectoryBlocks, f: &DirectoryFormat) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for block in 0..dir.block_count() {
+        let place = Place { inode: dir.inode(), block };
+        let bytes = read_block(dir, f, block)?;
+        let end = match index::kind_of(f, dir.is_indexed(), block, &bytes) {
+            index::BlockKind::Node => continue,
+            index::BlockKind::Root => f.block_size,
+            index::BlockKind::Leaf => block::entries_end(f),
+        };
+        for slot in block::slots(&bytes, end, place) {
+            let slot = slot?;
+            if slot.inode == 0 {
+                continue;
+            }
+            let entry = slot.to_entry(f, &bytes);
+            if entry.name.is_empty() || entry.name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+                return Err(Error::corrupt(
+                    "directory entry",
+                    place,
+                    format!("the name at offset {} must be one of a path", slot.offset),
+                ));
+            }
+            if entries.len() == MAX_LISTED {
+                return Err(Error::Unsupported(format!(
+                    "inode {} is a directory with more than {MAX_LISTED} entries",
+                    dir.inode()
+                )));
+            }
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
+}
+
+/// Adds an entry; the caller has made sure that the name is not there yet. Splits and grows the htree, and makes one
+/// where the directory outgrows its first block.
+///
+/// # Errors
+/// [`Error::InvalidName`] for a name that is empty or longer than 255 bytes, [`Error::NoSpace`] where the htree is
+/// full, [`Error::Corrupt`] where a block on the way is malformed.
+pub(crate) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &Entry) -> Result<()> {
+    if e.name.is_empty() || e.name.len() > 255 {
+        return Err(Error::InvalidName);
+    }
+    if dir.is_indexed() && !f.indexed {
+        index::unindex(dir, f)?;
+    }
+    if dir.is_indexed() { htree::insert(dir, f, e) } else { linear::insert(dir, f, e) }
+}
+
+/// Removes the entry of this name and wipes its bytes, and returns what it was.
+///
+/// # Errors
+/// [`Error::Invalid`] for `.` and `..`; [`Error::Corrupt`] where a block on the way is malformed.
+pub(crate) fn remove(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, name: &[u8]) -> Result<Option<Entry>> {
+    if name == b"." || name == b".." {
+        return Err(Error::Invalid("`.` and `..` cannot be removed"));
+    }
+    let Some(mut found) = find(dir, f, name)? else { return Ok(None) };
+    let entry = found.slot.to_entry(f, &found.bytes);
+    block::remove(&mut found.bytes, &found.slot, found.previous, f);
+    write_block(dir, f, found.block, &mut found.bytes)?;
+    Ok(Some(entry))
+}
+
+/// Lets the entry of this name, which may be `..`, name another inode. Returns whether there was one.
+///
+/// # Errors
+/// [`Error::Corrupt`] where a block on the way is malformed.
+pub(crate) fn replace_inode(
+    dir: &mut dyn DirectoryBlocksMut,
+    f: &DirectoryFormat,
+    name: &[u8],
+    inode: u32,
+    file_type: u8,
+) -> Result<bool> {
+    let Some(mut found) = find(dir, f, name)? else { return Ok(false) };
+    block::set_target(&mut found.bytes, &found.slot, inode, if f.has_file_type { file_type } else { 0 });
+    write_block(dir, f, found.block, &mut found.bytes)?;
+    Ok(true)
+}
+
+/// The first block of a new directory: `.` and `..`, and the tail. `seed` is the new directory's
+/// [`DirectoryBlocks::checksum_seed`].
+pub(crate) fn first_block(f: &DirectoryFormat, seed: u32, inode: u32, parent: u32) -> Vec<u8> {
+    let mut bytes = vec![0; f.block_size];
+    block::write_dots(&mut bytes, f, inode, parent, block::entries_end(f));
+    block::set_leaf_checksum(&mut bytes, f, seed);
+    bytes
+}
+
+/// Finds an entry with its place in its block.
+fn find(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, name: &[u8]) -> Result<Option<Found>> {
+    if name.is_empty() || name.len() > 255 {
+        return Ok(None);
+    }
+    if f.indexed && dir.is_indexed() { htree::find(dir, f, name) } else { linear::find(dir, f, name) }
+}
+
+/// A block of a directory, with its checksum checked.
+fn read_block(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, block: u32) -> Result<Vec<u8>> {
+    let place = Place { inode: dir.inode(), block };
+    let bytes = dir.read(block)?;
+    if bytes.len() != f.block_size {
+        return Err(Error::corrupt(
+            "directory block",
+            place,
+            format!("must be {} bytes, found {}", f.block_size, bytes.len()),
+        ));
+    }
+    match index::kind_of(f, dir.is_indexed(), block, &bytes) {
+        index::BlockKind::Leaf => block::check_leaf(&bytes, f, dir.checksum_seed(), place)?,
+        kind => index::check(&bytes, f, kind, dir.checksum_seed(), place)?,
+    }
+    Ok(bytes)
+}
+
+/// Puts back a block that [`read_block`] gave, with its checksum made anew.
+fn write_block(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, block: u32, bytes: &mut [u8]) -> Result<()> {
+    match index::kind_of(f, dir.is_indexed(), block, bytes) {
+        index::BlockKind::Leaf => block::set_leaf_checksum(bytes, f, dir.checksum_seed()),
+        kind => index::set_checksum(bytes, f, kind, dir.checksum_seed()),
+    }
+    dir.write(block, bytes)
+}
