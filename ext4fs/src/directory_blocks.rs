@@ -1,0 +1,120 @@
+//! A directory's blocks, as the directory code wants them, over an inode.
+
+use crate::Result;
+use crate::directory::{DirectoryBlocks, DirectoryBlocksMut};
+use crate::file_system::FileSystem;
+use crate::inode::{Inode, InodeFlags};
+use crate::mapping::Place;
+use crate::metadata_cache::BlockKind;
+use crate::{Error, limits};
+
+/// A directory to be read.
+pub(crate) struct Directory<'a> {
+    fs: &'a FileSystem,
+    inode: &'a Inode,
+}
+
+/// A directory to be changed. The inode is written back with each change of it.
+pub(crate) struct DirectoryMut<'a> {
+    fs: &'a mut FileSystem,
+    pub inode: Inode,
+}
+
+impl FileSystem {
+    /// The blocks of a directory.
+    pub(crate) fn directory<'a>(&'a self, inode: &'a Inode) -> Result<Directory<'a>> {
+        self.check_directory(inode)?;
+        Ok(Directory { fs: self, inode })
+    }
+
+    /// The blocks of a directory, to be changed.
+    pub(crate) fn directory_mut(&mut self, inode: Inode) -> Result<DirectoryMut<'_>> {
+        self.check_directory(&inode)?;
+        Ok(DirectoryMut { fs: self, inode })
+    }
+
+    fn check_directory(&self, inode: &Inode) -> Result<()> {
+        let size = inode.size(&self.superblock);
+        let blocks = size / self.superblock.block_size as u64;
+        let whole = size.is_multiple_of(self.superblock.block_size as u64);
+        if !whole || blocks == 0 || blocks > self.superblock.blocks_count.min(u64::from(u32::MAX)) {
+            let expected = format!("a directory's size is that of its blocks, found {size}");
+            return Err(Error::corrupt("directory", format_args!("inode {}", inode.number), expected));
+        }
+        Ok(())
+    }
+
+    fn directory_block(&self, inode: &Inode, logical: u32) -> Result<u64> {
+        match self.map(inode, logical)?.place {
+            Place::Written(block) => Ok(block),
+            _ => {
+                let place = format_args!("inode {}, block {logical}", inode.number);
+                Err(Error::corrupt("directory", place, "has no holes"))
+            }
+        }
+    }
+
+    fn read_directory_block(&self, inode: &Inode, logical: u32) -> Result<Vec<u8>> {
+        let block = self.directory_block(inode, logical)?;
+        Ok(self.cache.get(block, BlockKind::Directory, |_| Ok(()))?.to_vec())
+    }
+
+    fn directory_block_count(&self, inode: &Inode) -> u32 {
+        (inode.size(&self.superblock) / self.superblock.block_size as u64) as u32
+    }
+}
+
+impl DirectoryBlocks for Directory<'_> {
+    fn inode(&self) -> u32 {
+        self.inode.number
+    }
+
+    fn checksum_seed(&self) -> u32 {
+        self.inode.checksum_seed(&self.fs.superblock)
+    }
+
+    fn block_count(&self) -> u32 {
+        self.fs.directory_block_count(self.inode)
+    }
+
+    fn is_indexed(&self) -> bool {
+        // Folded names are hashed folded, which is not done here: such directories are searched from end to end.
+        self.inode.flags().contains(InodeFlags::INDEX) && !self.inode.flags().contains(InodeFlags::CASEFOLD)
+    }
+
+    fn read(&self, block: u32) -> Result<Vec<u8>> {
+        self.fs.read_directory_block(self.inode, block)
+    }
+}
+
+impl DirectoryBlocks for DirectoryMut<'_> {
+    fn inode(&self) -> u32 {
+        self.inode.number
+    }
+
+    fn checksum_seed(&self) -> u32 {
+        self.inode.checksum_seed(&self.fs.superblock)
+    }
+
+    fn block_count(&self) -> u32 {
+        self.fs.directory_block_count(&self.inode)
+    }
+
+    fn is_indexed(&self) -> bool {
+        self.inode.flags().contains(InodeFlags::INDEX)
+    }
+
+    fn read(&self, block: u32) -> Result<Vec<u8>> {
+        self.fs.read_directory_block(&self.inode, block)
+    }
+}
+
+/// Whether a name can be given to a new entry.
+pub(crate) fn check_name(name: &[u8]) -> Result<()> {
+    let bad = name.is_empty()
+        || name.len() > limits::MAX_NAME_LEN
+        || name == b"."
+        || name == b".."
+        || name.iter().any(|byte| matches!(byte, b'/' | 0));
+    if bad { Err(Error::InvalidName) } else { Ok(()) }
+}

@@ -1,0 +1,106 @@
+//! The inode tables: single inodes, and all of them in large runs.
+//!
+//! <https://docs.kernel.org/filesystems/ext4/inodes.html>
+
+use crate::file_system::FileSystem;
+use crate::inode::{self, Inode, extra_isize};
+use crate::layout::inode::BASE_LEN;
+use crate::metadata_cache::{Block, BlockKind};
+use crate::superblock::Superblock;
+use crate::{Error, Result};
+
+/// How many blocks of an inode table are read at once, in bytes.
+const READ_AHEAD_BYTES: usize = 64 << 10;
+
+impl FileSystem {
+    /// The block of the inode table that holds an inode, and the slot's offset in it; and how many blocks of the
+    /// table that may be in use follow it.
+    fn inode_slot(&self, number: u32) -> Result<(u64, usize, u64)> {
+        let (group, index) = self.superblock.locate_inode(number)?;
+        let group = self.group(group)?;
+        let per_block = (self.superblock.block_size / self.superblock.inode_size) as u32;
+        let block = group.inode_table + u64::from(index / per_block);
+        let used = group.inodes_ever_used(&self.superblock).div_ceil(per_block);
+        let ahead = u64::from(used.saturating_sub(index / per_block));
+        Ok((block, (index % per_block) as usize * self.superblock.inode_size, ahead))
+    }
+
+    fn inode_block(&self, number: u32) -> Result<(Block, usize)> {
+        let (block, offset, ahead) = self.inode_slot(number)?;
+        let ahead = ahead.min((READ_AHEAD_BYTES / self.superblock.block_size) as u64);
+        Ok((self.cache.get_ahead(block, BlockKind::InodeTable, ahead, |_| Ok(()))?, offset))
+    }
+
+    /// Reads an inode, in use or not.
+    pub(crate) fn read_inode(&self, number: u32) -> Result<Inode> {
+        let (block, offset) = self.inode_block(number)?;
+        let slot = &block[offset..offset + self.superblock.inode_size];
+        inode::check_checksum(slot, &self.superblock, number)?;
+        Inode::decode(slot, number)
+    }
+
+    /// Reads an inode that must be in use.
+    pub(crate) fn inode(&self, number: u32) -> Result<Inode> {
+        let inode = self.read_inode(number)?;
+        if inode.links() == 0 {
+            let expected = "an inode with a name has a link count above 0";
+            return Err(Error::corrupt("inode", format_args!("inode {number}"), expected));
+        }
+        inode.kind()?;
+        Ok(inode)
+    }
+
+    /// An inode that must be a directory.
+    pub(crate) fn directory_inode(&self, number: u32) -> Result<Inode> {
+        let inode = self.inode(number)?;
+        if inode.is_directory() { Ok(inode) } else { Err(Error::NotADirectory(number)) }
+    }
+
+    /// An inode that must be a regular file.
+    pub(crate) fn file_inode(&self, number: u32) -> Result<Inode> {
+        let inode = self.inode(number)?;
+        match inode.is_file() {
+            true => Ok(inode),
+            false if inode.is_directory() => Err(Error::IsADirectory(number)),
+            false => Err(Error::NotAFile(number)),
+        }
+    }
+
+    /// The bytes of an inode's slot that hold extended attributes: all after the fields that `i_extra_isize` counts.
+    /// Inodes without such fields have no room for attributes either.
+    pub(crate) fn inode_attribute_bytes(&self, number: u32) -> Result<Vec<u8>> {
+        let (block, offset) = self.inode_block(number)?;
+        let slot = &block[offset..offset + self.superblock.inode_size];
+        Ok(match extra_isize(slot) {
+            0 => Vec::new(),
+            extra => slot[BASE_LEN + extra..].to_vec(),
+        })
+    }
+
+    /// Writes an inode's fields into its slot; its attributes stay.
+    pub(crate) fn write_inode(&mut self, inode: &Inode) -> Result<()> {
+        self.modify_slot(inode.number, |slot, superblock| inode.encode(slot, superblock))
+    }
+
+    /// Writes an inode's fields and its attributes: the bytes at the slot's end.
+    pub(crate) fn write_inode_with_attributes(&mut self, inode: &Inode, attributes: &[u8]) -> Result<()> {
+        self.modify_slot(inode.number, |slot, superblock| {
+            let start = slot.len() - attributes.len().min(slot.len() - BASE_LEN);
+            let len = slot.len() - start;
+            slot[start..].copy_from_slice(&attributes[..len]);
+            inode.encode(slot, superblock);
+        })
+    }
+
+    /// Fills an inode's slot with zeros, as mke2fs leaves it: nothing of what the inode was remains.
+    pub(crate) fn zero_inode(&mut self, number: u32) -> Result<()> {
+        self.modify_slot(number, |slot, _| slot.fill(0))
+    }
+
+    fn modify_slot(&mut self, number: u32, change: impl FnOnce(&mut [u8], &Superblock)) -> Result<()> {
+        let (block, offset, _) = self.inode_slot(number)?;
+        let bytes = self.cache.modify(block, BlockKind::InodeTable, |_| Ok(()))?;
+        change(&mut bytes[offset..offset + self.superblock.inode_size], &self.superblock);
+        Ok(())
+    }
+}

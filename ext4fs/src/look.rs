@@ -1,0 +1,117 @@
+//! Looking at inodes, names and attributes.
+
+use crate::directory;
+use crate::file_system::FileSystem;
+use crate::inode::{Inode, InodeFlags};
+use crate::limits::MAX_EA_INODE_LEN;
+use crate::metadata::{DirEntry, FileKind, Metadata};
+use crate::metadata_cache::BlockKind;
+use crate::xattr::{self, Xattr};
+use crate::{Error, Result};
+
+impl FileSystem {
+    /// What `stat` would tell of an inode.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where there is no inode of this number in use.
+    pub fn metadata(&self, inode: u32) -> Result<Metadata> {
+        self.inode(inode)?.metadata(&self.superblock)
+    }
+
+    /// The inode that `name` has in `directory`, if any. `.` and `..` are not looked up.
+    ///
+    /// # Errors
+    /// [`Error::NotADirectory`], and what the image or the device has against it.
+    pub fn lookup(&self, directory: u32, name: &[u8]) -> Result<Option<u32>> {
+        let inode = self.directory_inode(directory)?;
+        Ok(self.find_entry(&inode, name)?.map(|entry| entry.inode))
+    }
+
+    /// All entries but `.` and `..`, in the order of the disk.
+    ///
+    /// # Errors
+    /// As [`FileSystem::lookup`].
+    pub fn read_dir(&self, directory: u32) -> Result<Vec<DirEntry>> {
+        let inode = self.directory_inode(directory)?;
+        refuse_inline(&inode)?;
+        let entries = directory::list(&self.directory(&inode)?, &self.directory_format)?;
+        let mut listed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if entry.name == b"." || entry.name == b".." {
+                continue;
+            }
+            let kind = match FileKind::from_file_type(entry.file_type) {
+                Some(kind) => kind,
+                None => self.inode(entry.inode)?.kind()?,
+            };
+            listed.push(DirEntry { name: entry.name, inode: entry.inode, kind });
+        }
+        Ok(listed)
+    }
+
+    /// The names of all extended attributes, each with its prefix: `security.selinux`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the attributes are malformed.
+    pub fn xattr_names(&self, inode: u32) -> Result<Vec<Vec<u8>>> {
+        let attributes = self.attributes(&self.inode(inode)?)?;
+        Ok(attributes.into_iter().map(|attribute| attribute.name).collect())
+    }
+
+    /// An extended attribute's value. Access control lists have the form that getxattr(2) gives them.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the attributes are malformed.
+    pub fn xattr(&self, inode: u32, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let attributes = self.attributes(&self.inode(inode)?)?;
+        match attributes.into_iter().find(|attribute| attribute.name == name) {
+            Some(attribute) if attribute.value_inode != 0 => self.read_value_inode(attribute.value_inode).map(Some),
+            found => Ok(found.map(|attribute| attribute.value)),
+        }
+    }
+
+    /// The entry of a name, `.` and `..` excepted.
+    pub(crate) fn find_entry(&self, directory: &Inode, name: &[u8]) -> Result<Option<directory::Entry>> {
+        refuse_inline(directory)?;
+        if name == b"." || name == b".." {
+            return Ok(None);
+        }
+        directory::lookup(&self.directory(directory)?, &self.directory_format, name)
+    }
+
+    /// All extended attributes: those in the inode, then those in its block.
+    pub(crate) fn attributes(&self, inode: &Inode) -> Result<Vec<Xattr>> {
+        let mut attributes = xattr::decode_in_inode(&self.inode_attribute_bytes(inode.number)?, inode.number)?;
+        let block = inode.xattr_block();
+        if block != 0 {
+            let seed = self.xattr_checksum_seed();
+            let bytes = self.cache.get(block, BlockKind::Xattr, |_| Ok(()))?;
+            attributes.extend(xattr::decode_block(&bytes, inode.number, block, seed)?);
+        }
+        Ok(attributes)
+    }
+
+    /// The seed of checksums in blocks of extended attributes, which are not one inode's own.
+    pub(crate) fn xattr_checksum_seed(&self) -> Option<u32> {
+        self.superblock.features.metadata_csum().then_some(self.superblock.checksum_seed)
+    }
+
+    fn read_value_inode(&self, number: u32) -> Result<Vec<u8>> {
+        let inode = self.inode(number)?;
+        let size = inode.size(&self.superblock);
+        if !inode.flags().contains(InodeFlags::EA_INODE) || size > MAX_EA_INODE_LEN {
+            let expected = format!("holds a value of at most {MAX_EA_INODE_LEN} bytes, found {size}");
+            return Err(Error::corrupt("inode of an attribute's value", format_args!("inode {number}"), expected));
+        }
+        let mut value = vec![0; size as usize];
+        self.read_inode_at(&inode, 0, &mut value)?;
+        Ok(value)
+    }
+}
+
+fn refuse_inline(directory: &Inode) -> Result<()> {
+    if directory.flags().contains(InodeFlags::INLINE_DATA) {
+        return Err(Error::Unsupported(format!("inode {} is a directory with inline data", directory.number)));
+    }
+    Ok(())
+}
