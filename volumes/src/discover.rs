@@ -1,0 +1,140 @@
+//! Finding the volumes of a disk.
+
+use block::ReadAt;
+
+use crate::error::{Error, Result};
+use crate::gpt::{self, Gpt, SECTOR_SIZES};
+use crate::mbr::Record;
+use crate::probe::{ContentKind, probe};
+use crate::volume::Volume;
+
+/// How a disk is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// By a GUID partition table.
+    Gpt,
+    /// By a master boot record.
+    Mbr,
+    /// Not at all: the one volume is the disk.
+    None,
+}
+
+/// The volumes of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// How it is divided.
+    pub table: Table,
+    /// Its volumes, in the order of their numbers.
+    pub volumes: Vec<Volume>,
+    /// What is odd about the table, and did not stop the reading of it.
+    pub warnings: Vec<String>,
+}
+
+/// Reads how a disk is divided. A disk without a partition table is one volume.
+///
+/// A GUID partition table counts where the MBR says that there is one, or where there is no MBR; its checksums are
+/// verified, and the backup stands in for a damaged primary, with a warning. Partitions that do not lie on the disk are
+/// left out, with a warning.
+///
+/// # Errors
+/// [`Error::Gpt`] where the MBR promises a GUID partition table and both copies are damaged; [`Error::Io`].
+pub fn discover(disk: &dyn ReadAt) -> Result<Layout> {
+    let mut warnings = Vec::new();
+    let record = Record::read(disk)?;
+    let promised = record.as_ref().is_some_and(Record::is_protective);
+    let occupied = record.as_ref().is_some_and(|record| record.partition_count() > 0);
+
+    if promised || !occupied {
+        if let Some(gpt) = read_gpt(disk, promised, &mut warnings)? {
+            if !promised {
+                warnings.push("there is a GUID partition table, and no protective MBR".to_owned());
+            } else if occupied {
+                warnings.push("the MBR is a hybrid one: its partitions were not looked at, the GPT's were".to_owned());
+            }
+            warnings.extend(gpt.warnings);
+            return Ok(finish(Table::Gpt, gpt.volumes, warnings));
+        }
+    } else if SECTOR_SIZES.iter().any(|sector| matches!(gpt::has_signature(disk, *sector), Ok(true))) {
+        warnings.push("there are remains of a GUID partition table; the MBR does not mention it".to_owned());
+    }
+
+    match record.filter(|record| record.partition_count() > 0) {
+        Some(record) if !(record.covers_itself() && probe(disk)?.kind == ContentKind::Vfat) => {
+            let volumes = record.volumes(disk, &mut warnings)?;
+            // A boot sector's code may look like entries; what those then say is nonsense.
+            if volumes.is_empty() && probe(disk)?.kind != ContentKind::Unknown {
+                return Ok(finish(Table::None, vec![whole(disk)], warnings));
+            }
+            Ok(finish(Table::Mbr, volumes, warnings))
+        }
+        _ => Ok(finish(Table::None, vec![whole(disk)], warnings)),
+    }
+}
+
+/// Reads the GUID partition table for either size of a sector, if there is one.
+fn read_gpt(disk: &dyn ReadAt, promised: bool, warnings: &mut Vec<String>) -> Result<Option<Gpt>> {
+    let mut failure = None;
+    for sector in SECTOR_SIZES {
+        let primary = match gpt::read_primary(disk, sector)? {
+            Ok(gpt) => return Ok(Some(gpt)),
+            Err(corrupt) => corrupt,
+        };
+        // Without a word in the MBR it takes more than a backup, which may be all that is left of an old table.
+        if !promised && !gpt::has_signature(disk, sector)? {
+            continue;
+        }
+        match gpt::read_backup(disk, sector)? {
+            Ok(gpt) => {
+                warnings.push(format!("the primary GUID partition table is damaged ({primary}): its backup is used"));
+                return Ok(Some(gpt));
+            }
+            Err(backup) => {
+                // Of two sizes the one that has a signature tells more.
+                let is_there = gpt::has_signature(disk, sector)? || gpt::has_backup_signature(disk, sector)?;
+                if failure.is_none() || is_there {
+                    failure = Some(Error::Gpt { primary, backup });
+                }
+            }
+        }
+    }
+    match failure {
+        Some(error) if promised => Err(error),
+        Some(error) => {
+            warnings.push(error.to_string());
+            Ok(None)
+        }
+        None => Ok(None),
+    }
+}
+
+fn finish(table: Table, volumes: Vec<Volume>, mut warnings: Vec<String>) -> Layout {
+    let mut by_start: Vec<&Volume> = volumes.iter().collect();
+    by_start.sort_by_key(|volume| volume.start);
+    // The one that reaches furthest of those that start before.
+    let mut furthest: Option<&Volume> = None;
+    for volume in by_start {
+        match furthest {
+            Some(other) if volume.start < other.start + other.len => {
+                warnings.push(format!("{} and {} overlap", other.name, volume.name));
+                if volume.start + volume.len > other.start + other.len {
+                    furthest = Some(volume);
+                }
+            }
+            _ => furthest = Some(volume),
+        }
+    }
+    Layout { table, volumes, warnings }
+}
+
+fn whole(disk: &dyn ReadAt) -> Volume {
+    Volume {
+        name: "disk".to_owned(),
+        number: None,
+        start: 0,
+        len: disk.len(),
+        type_guid: None,
+        type_byte: None,
+        part_uuid: None,
+        part_label: None,
+    }
+}
