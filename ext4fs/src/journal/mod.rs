@@ -1,1 +1,40 @@
 //! The journal (jbd2): scanning and replay.
+//!
+//! <https://docs.kernel.org/filesystems/ext4/journal.html>, kernel `fs/jbd2/recovery.c`.
+//!
+//! All here only reads: [`replay`] says what the file system's blocks hold once the journal is applied. Fast commits
+//! are not applied; a journal that has any to apply is refused.
+
+mod replay;
+mod revoke;
+mod scan;
+mod superblock;
+#[cfg(test)]
+mod tests;
+
+use crate::error::Result;
+
+pub(crate) use replay::replay;
+pub(crate) use superblock::{is_clean, scrubbed_superblock};
+
+/// A journal's blocks, by their number in the journal.
+pub(crate) trait JournalBlocks {
+    /// Bytes of a block.
+    fn block_size(&self) -> usize;
+    /// How many blocks there are.
+    fn block_count(&self) -> u32;
+    /// A block's bytes, as long as a block.
+    fn read(&self, n: u32) -> Result<Vec<u8>>;
+}
+
+/// What replaying a journal comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replay {
+    /// Blocks of the file system and what they hold then, in ascending order.
+    pub blocks: Vec<(u64, Vec<u8>)>,
+    /// The journal's first block then: the log is empty, and the next transaction's number is one that no block in
+    /// the journal has.
+    pub superblock: Vec<u8>,
+    /// How many transactions there were to replay.
+    pub transactions: u32,
+}
