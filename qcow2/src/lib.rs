@@ -1,2 +1,64 @@
-//! placeholder
+//! Reads and writes qcow2 disk images, and changes them in atomic transactions.
+//!
+//! * [`Image`] is an open image. It is a [`block::ReadAt`] device that any number of threads may read at once, and,
+//!   when opened for writing, a [`block::WriteAt`] device whose metadata is written in QEMU's order.
+//! * [`Transaction`] is a device whose writes reach the image all at once, by [`Transaction::commit`], or not at all:
+//!   after a crash at any moment the image is the old one or the new one, never something between.
+//! * [`create`](create()) writes a new image, compressed or not, from any device.
+//!
+//! The format is specified in QEMU's `docs/interop/qcow2.rst`; `docs/qcow2.md` of this project restates what is
+//! relied on, with the checks made.
+//!
+//! Versions 2 and 3, cluster sizes from 512 bytes to 2 MiB, refcounts of 1 to 64 bits, zlib and zstd clusters, and
+//! backing files (qcow2 and raw) are handled. Extended L2 entries, external data files and encryption are
+//! refused by name. What an image names on the host (its backing file) is opened only where [`Backing`] allows it.
+//!
+//! ```no_run
+//! use block::ReadAt;
+//!
+//! let image = qcow2::Image::open("a.qcow2", &qcow2::OpenOptions::new())?;
+//! let mut sector = [0; 512];
+//! image.read_at(0, &mut sector)?;
+//!
+//! let image = qcow2::Image::open("a.qcow2", &qcow2::OpenOptions::new().writable(true))?;
+//! let transaction = image.begin()?;
+//! block::WriteAt::write_at(&transaction, 4096, b"all of this")?;
+//! block::WriteAt::discard(&transaction, 1 << 20, 1 << 20)?;
+//! let committed = transaction.commit()?; // or drop it, and nothing happened
+//! println!("{} clusters written, {} freed", committed.clusters_written, committed.clusters_freed);
+//! # Ok::<(), qcow2::Error>(())
+//! ```
 #![forbid(unsafe_code)]
+
+mod address;
+mod backing;
+mod cache;
+mod commit;
+mod compress;
+mod create;
+mod error;
+mod features;
+mod geometry;
+mod header;
+mod header_extension;
+mod image;
+mod l2_entry;
+mod limits;
+mod read;
+mod reclaim;
+mod refcount;
+mod references;
+mod snapshot;
+mod transaction;
+mod write;
+
+pub use backing::Backing;
+pub use compress::Compression;
+pub use create::{CreateOptions, create};
+pub use error::{Corrupt, Error, Result};
+pub use features::{Autoclear, Compatible, Incompatible};
+pub use image::{Image, ImageInfo, OpenOptions};
+pub use read::{MappedExtent, MappedKind};
+pub use reclaim::Reclaimed;
+pub use snapshot::Snapshot;
+pub use transaction::{Committed, Transaction};

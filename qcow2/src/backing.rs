@@ -1,0 +1,99 @@
+//! The backing file: who may be opened because an image names it, and how it is read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use block::{Access, Error as BlockError, Extent, ExtentKind, HostFile, ReadAt};
+
+use crate::image::{Image, OpenOptions};
+use crate::{Error, Result, limits};
+
+/// Which backing files may be opened. An image's header is its maker's word: a hostile one names any file of the
+/// host, and would have its contents served as the guest's disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Backing {
+    /// None: an image that names one is refused.
+    #[default]
+    Deny,
+    /// Those that lie, all symbolic links followed, in the folder of the image that names them or in (or below) one of
+    /// these folders.
+    Within(Vec<PathBuf>),
+}
+
+/// What an image names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BackingName {
+    pub(crate) name: String,
+    pub(crate) format: Option<String>,
+}
+
+/// Opens what `named` names. `image_path` is the image that names it; `chain` are the files opened so far.
+pub(crate) fn open(
+    named: &BackingName,
+    image_path: Option<&Path>,
+    options: &OpenOptions,
+    chain: &[PathBuf],
+) -> Result<Arc<dyn ReadAt>> {
+    let refused = |reason: String| Error::BackingRefused { name: named.name.clone(), reason };
+    let Backing::Within(folders) = &options.backing else {
+        return Err(refused("backing files are not allowed".to_owned()));
+    };
+    if chain.len() >= limits::BACKING_DEPTH {
+        return Err(refused(format!("more than {} images stand behind one another", limits::BACKING_DEPTH)));
+    }
+    let name = named.name.strip_prefix("file:").unwrap_or(&named.name);
+    let path = Path::new(name);
+    // A colon before the first slash is QEMU's mark of a protocol: `json:`, `nbd:`, `http:`.
+    if name.split('/').next().is_some_and(|first| first.contains(':')) {
+        return Err(refused("only the name of a local file is supported".to_owned()));
+    }
+    let own_folder = image_path.map(|image| match image.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    });
+    let full = match (&own_folder, path.is_absolute()) {
+        (_, true) => path.to_owned(),
+        (Some(folder), false) => folder.join(path),
+        (None, false) => return Err(refused("a relative name needs an image with a path".to_owned())),
+    };
+    let real = full.canonicalize().map_err(|e| refused(format!("{}: {e}", full.display())))?;
+    let in_own_folder = own_folder.and_then(|folder| folder.canonicalize().ok()).as_deref() == real.parent();
+    let in_folder = |folder: &PathBuf| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
+    if !in_own_folder && !folders.iter().any(in_folder) {
+        return Err(refused("it lies outside the folders where backing files may be".to_owned()));
+    }
+    if chain.contains(&real) {
+        return Err(refused("the chain of backing files leads back to itself".to_owned()));
+    }
+    let within = |source: Error| Error::Backing { path: real.clone(), source: Box::new(source) };
+    let device = HostFile::open(&real, Access::Read).map_err(|e| within(e.into()))?;
+    match named.format.as_deref() {
+        Some("raw") => Ok(Arc::new(device)),
+        Some("qcow2") => {
+            let mut chain = chain.to_vec();
+            chain.push(real.clone());
+            let below = OpenOptions { writable: false, ..options.clone() };
+            Ok(Arc::new(Image::open_chain(Arc::new(device), Some(&real), &below, chain).map_err(within)?))
+        }
+        Some(other) => Err(refused(format!("its format {other:?} is neither qcow2 nor raw"))),
+        // Guessing would let a raw image's guest write a qcow2 header and name files of the host.
+        None => Err(refused("the image does not say its format (`qemu-img rebase -u -F` adds it)".to_owned())),
+    }
+}
+
+/// Reads from `backing`, which may be shorter than the image above it: what lies beyond reads as zeros.
+pub(crate) fn read_padded(backing: &dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<(), BlockError> {
+    let available = backing.len().saturating_sub(offset).min(buf.len() as u64) as usize;
+    let (inside, beyond) = buf.split_at_mut(available);
+    beyond.fill(0);
+    if inside.is_empty() { Ok(()) } else { backing.read_at(offset, inside) }
+}
+
+/// How the bytes at `offset` are held by `backing`, which may be shorter than the image above it.
+pub(crate) fn extent_padded(backing: &dyn ReadAt, offset: u64, max_len: u64) -> Result<Extent, BlockError> {
+    let available = backing.len().saturating_sub(offset).min(max_len);
+    if available == 0 {
+        return Ok(Extent { len: max_len, kind: ExtentKind::Hole });
+    }
+    backing.extent_at(offset, available)
+}

@@ -1,0 +1,461 @@
+//! The commit: new tables beside the old ones, and the one sector that switches between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use block::{ReadAt, Storage, WriteAt};
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::address::{GuestCluster, HostCluster};
+use crate::features::{Autoclear, Incompatible};
+use crate::image::{Image, State};
+use crate::l2_entry::{self, COPIED, L2Entry, OFFSET};
+use crate::refcount::{RefcountTable, encode_block};
+use crate::references::{Accounting, References, Scope};
+use crate::transaction::{Committed, Content, is_zero};
+use crate::{Error, Result, limits, reclaim};
+
+/// Hands out clusters that are free on disk, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Allocator {
+    /// No cluster before this one is left.
+    next: u64,
+    /// Clusters handed out from `next` on, which happens only for runs.
+    taken: BTreeSet<u64>,
+    /// The cluster after the last one handed out.
+    end: u64,
+}
+
+impl Allocator {
+    /// The first of `count` clusters in a row.
+    pub(crate) fn allocate(&mut self, accounting: &Accounting, count: u64) -> Result<HostCluster> {
+        let mut start = self.next;
+        loop {
+            let in_use = (start..start + count).rev().find(|&c| !accounting.is_free(c) || self.taken.contains(&c));
+            match in_use {
+                Some(cluster) => start = cluster + 1,
+                None => break,
+            }
+            if start > limits::HOST_CLUSTERS {
+                return Err(Error::Unsupported("a file with that many clusters".to_owned()));
+            }
+        }
+        if count == 1 {
+            self.next = start + 1;
+            self.taken.remove(&start);
+        } else {
+            self.taken.extend(start..start + count);
+        }
+        self.end = self.end.max(start + count);
+        Ok(HostCluster(start))
+    }
+}
+
+/// What is to be committed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) clusters: BTreeMap<u64, Content>,
+    pub(crate) allocator: Allocator,
+    pub(crate) delete_snapshots: bool,
+    /// Commit even where nothing changed, so that feature bits are put right.
+    pub(crate) force: bool,
+    /// Entries that the refcount table is to have at least.
+    pub(crate) refcount_blocks: usize,
+}
+
+/// Writes one cluster, making the file longer where needed.
+pub(crate) fn write_cluster(image: &Image, host: HostCluster, bytes: &[u8]) -> Result<()> {
+    let offset = image.geometry.host_offset(host);
+    let end = offset + bytes.len() as u64;
+    if image.storage.len() < end {
+        image.storage.set_len(end)?;
+    }
+    Ok(image.storage.write_at(offset, bytes)?)
+}
+
+/// Commits `changes`, then gives back what is no longer used. See [`crate::Transaction::commit`] for what it promises.
+pub(crate) fn commit(image: &Image, accounting: &Accounting, changes: Changes) -> Result<Committed> {
+    let state = &mut *image.state_mut();
+    let autoclear = state.header.roots.autoclear;
+    let changed = !changes.clusters.is_empty()
+        || (changes.delete_snapshots && state.header.roots.snapshots > 0)
+        || changes.force
+        || state.header.roots.incompatible.contains(Incompatible::DIRTY)
+        || accounting.is_inexact();
+    let mut committed = Committed::default();
+    let counts = if changed {
+        let mut commit = Commit::new(image, state, accounting, changes)?;
+        commit.move_neighbours_of_freed_streams()?;
+        commit.build_tables()?;
+        let counts = commit.switch(&mut committed)?;
+        if autoclear.contains(Autoclear::BITMAPS) {
+            committed.bitmaps_dropped = image.extensions.bitmaps.map_or(0, |bitmaps| bitmaps.count);
+        }
+        counts
+    } else {
+        accounting.references.clone()
+    };
+    committed.changed = changed;
+    let reclaimed = reclaim::reclaim(image, state, &counts)?;
+    committed.host_bytes_reclaimed = reclaimed.bytes;
+    if changed || reclaimed.bytes > 0 {
+        image.storage.flush()?;
+    }
+    Ok(committed)
+}
+
+struct Commit<'a> {
+    image: &'a Image,
+    state: &'a mut State,
+    accounting: &'a Accounting,
+    clusters: BTreeMap<u64, Content>,
+    allocator: Allocator,
+    /// The references after the commit.
+    counts: References,
+    /// Refcounts of clusters that did not change may, so every COPIED flag is to be looked at.
+    recheck_copied: bool,
+    delete_snapshots: bool,
+    refcount_blocks: usize,
+    /// Tables that are to be written, by place.
+    tables: BTreeMap<HostCluster, Vec<u8>>,
+    l1: Vec<u64>,
+    written: u64,
+}
+
+impl<'a> Commit<'a> {
+    fn new(image: &'a Image, state: &'a mut State, accounting: &'a Accounting, changes: Changes) -> Result<Self> {
+        let drops_bitmaps = state.header.roots.autoclear.contains(Autoclear::BITMAPS);
+        let delete_snapshots = changes.delete_snapshots && state.header.roots.snapshots > 0;
+        let mut counts = if delete_snapshots || drops_bitmaps {
+            let scope = Scope { snapshots: !delete_snapshots, bitmaps: false };
+            References::walk(image, state, &accounting.table, scope)?
+        } else {
+            accounting.references.clone()
+        };
+        let mut written = 0;
+        for content in changes.clusters.values() {
+            if let Content::Spilled(host) = content {
+                counts.allocate(host.0);
+                written += 1;
+            }
+        }
+        Ok(Self {
+            recheck_copied: delete_snapshots || accounting.is_inexact(),
+            l1: state.l1.clone(),
+            image,
+            state,
+            accounting,
+            clusters: changes.clusters,
+            allocator: changes.allocator,
+            counts,
+            delete_snapshots,
+            refcount_blocks: changes.refcount_blocks,
+            tables: BTreeMap::new(),
+            written,
+        })
+    }
+
+    fn allocate(&mut self, count: u64) -> Result<HostCluster> {
+        let first = self.allocator.allocate(self.accounting, count)?;
+        (first.0..first.0 + count).for_each(|cluster| self.counts.allocate(cluster));
+        self.written += count;
+        Ok(first)
+    }
+
+    /// The old entry of a cluster.
+    fn old_entry(&self, cluster: GuestCluster) -> Result<L2Entry> {
+        let (l1_index, l2_index) = self.image.geometry.table_indices(cluster);
+        match self.image.l2_table(self.state, l1_index)? {
+            None => Ok(L2Entry::Unallocated),
+            Some((offset, table)) => {
+                let raw = table.get(l2_index).copied().unwrap_or(0);
+                l2_entry::decode(raw, self.image.version, &self.image.geometry, offset + l2_index as u64 * 8)
+            }
+        }
+    }
+
+    /// A compressed stream that is freed may share its host clusters with others, and would stay readable there. Those
+    /// others are rewritten, so that the host clusters hold nothing live and can be given back whole. (Where snapshots
+    /// stay, the old contents stay with them.)
+    fn move_neighbours_of_freed_streams(&mut self) -> Result<()> {
+        if !self.counts.any_compressed || (self.state.header.roots.snapshots > 0 && !self.delete_snapshots) {
+            return Ok(());
+        }
+        let geometry = self.image.geometry;
+        let mut emptied = BTreeSet::new();
+        for &cluster in self.clusters.keys() {
+            if let L2Entry::Compressed(stream) = self.old_entry(GuestCluster(cluster))? {
+                emptied.extend(stream.host_clusters(&geometry));
+            }
+        }
+        if emptied.is_empty() {
+            return Ok(());
+        }
+        for l1_index in 0..self.state.l1.len() {
+            let Some((offset, table)) = self.image.l2_table(self.state, l1_index)? else { continue };
+            for (l2_index, &raw) in table.iter().enumerate() {
+                let cluster = l1_index as u64 * geometry.l2_entries() + l2_index as u64;
+                if raw == 0 || self.clusters.contains_key(&cluster) {
+                    continue;
+                }
+                let entry = l2_entry::decode(raw, self.image.version, &geometry, offset + l2_index as u64 * 8)?;
+                let L2Entry::Compressed(stream) = entry else { continue };
+                if stream.host_clusters(&geometry).any(|host| emptied.contains(&host)) {
+                    let bytes = self.image.decompressed(stream)?;
+                    let host = self.allocate(1)?;
+                    write_cluster(self.image, host, &bytes)?;
+                    self.clusters.insert(cluster, Content::Spilled(host));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The new L2 entry of a cluster. Its data is written at once: nothing on disk leads there yet.
+    fn place(&mut self, cluster: GuestCluster, content: &Content) -> Result<u64> {
+        let geometry = self.image.geometry;
+        let zero: &[u8];
+        let zeros;
+        let bytes = match content {
+            Content::Spilled(host) => return Ok(geometry.host_offset(*host) | COPIED),
+            Content::Data(bytes) if !is_zero(bytes) => &**bytes,
+            Content::Data(_) | Content::Zero => {
+                let offset = geometry.guest_offset(cluster);
+                let backed = self.image.backing.as_ref().is_some_and(|below| below.len() > offset);
+                if !backed {
+                    return Ok(0);
+                }
+                if self.image.version >= 3 {
+                    return Ok(l2_entry::ZERO);
+                }
+                // Version 2 cannot say "zeros" above a backing file but by zeros.
+                zeros = vec![0; geometry.cluster_len()];
+                zero = &zeros;
+                zero
+            }
+        };
+        let host = self.allocate(1)?;
+        write_cluster(self.image, host, bytes)?;
+        Ok(geometry.host_offset(host) | COPIED)
+    }
+
+    fn release(&mut self, entry: L2Entry) {
+        match entry {
+            L2Entry::Unallocated | L2Entry::Zero { host: None, .. } => {}
+            L2Entry::Data { host, .. } | L2Entry::Zero { host: Some(host), .. } => {
+                self.counts.release(self.image.geometry.host_cluster_at(host).0);
+            }
+            L2Entry::Compressed(stream) => {
+                stream.host_clusters(&self.image.geometry).for_each(|host| self.counts.release(host));
+            }
+        }
+    }
+
+    /// Builds the L2 tables that change and the L1 table.
+    fn build_tables(&mut self) -> Result<()> {
+        let geometry = self.image.geometry;
+        let mut l2_tables: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+        for (cluster, content) in std::mem::take(&mut self.clusters) {
+            let cluster = GuestCluster(cluster);
+            let (l1_index, l2_index) = geometry.table_indices(cluster);
+            let old = self.old_entry(cluster)?;
+            let raw = self.place(cluster, &content)?;
+            self.release(old);
+            if let std::collections::btree_map::Entry::Vacant(vacant) = l2_tables.entry(l1_index) {
+                let table = self.image.l2_table(self.state, l1_index)?;
+                vacant
+                    .insert(table.map_or_else(|| vec![0; geometry.l2_entries() as usize], |(_, table)| table.to_vec()));
+            }
+            if let Some(entry) = l2_tables.get_mut(&l1_index).and_then(|table| table.get_mut(l2_index)) {
+                *entry = raw;
+            }
+        }
+        if self.recheck_copied {
+            self.recheck_copied_flags(&mut l2_tables)?;
+        }
+        for (l1_index, table) in l2_tables {
+            let old = self.image.l2_table(self.state, l1_index)?;
+            if old.as_ref().map_or_else(|| table.iter().all(|&raw| raw == 0), |(_, old)| old[..] == table[..]) {
+                continue;
+            }
+            if let Some((offset, _)) = old {
+                self.counts.release(geometry.host_cluster_at(offset).0);
+            }
+            self.l1[l1_index] = if table.iter().all(|&raw| raw == 0) {
+                0
+            } else {
+                let host = self.allocate(1)?;
+                let mut bytes = vec![0; geometry.cluster_len()];
+                BigEndian::write_u64_into(&table, &mut bytes);
+                self.tables.insert(host, bytes);
+                geometry.host_offset(host) | COPIED
+            };
+        }
+        Ok(())
+    }
+
+    /// Sets the COPIED flag of every active entry to what the new counts say.
+    fn recheck_copied_flags(&mut self, l2_tables: &mut BTreeMap<usize, Vec<u64>>) -> Result<()> {
+        let geometry = self.image.geometry;
+        for l1_index in 0..self.l1.len() {
+            let Some((offset, old)) = self.image.l2_table(self.state, l1_index)? else { continue };
+            let mut table = l2_tables.get(&l1_index).cloned().unwrap_or_else(|| old.to_vec());
+            for (l2_index, raw) in table.iter_mut().enumerate() {
+                let at = offset + l2_index as u64 * 8;
+                match l2_entry::decode(*raw, self.image.version, &geometry, at)? {
+                    L2Entry::Data { host, .. } | L2Entry::Zero { host: Some(host), .. } => {
+                        let single = self.counts.get(geometry.host_cluster_at(host).0) == 1;
+                        *raw = if single { *raw | COPIED } else { *raw & !COPIED };
+                    }
+                    _ => {}
+                }
+            }
+            if table[..] != old[..] {
+                l2_tables.insert(l1_index, table);
+            }
+            // A table that does change gets a place, and a flag, of its own.
+            let single = self.counts.get(geometry.host_cluster_at(offset).0) == 1;
+            let raw = self.l1[l1_index] & OFFSET;
+            self.l1[l1_index] = if single { raw | COPIED } else { raw };
+        }
+        Ok(())
+    }
+
+    /// Writes all tables, flushes, switches the header, flushes. Returns the references from then on.
+    fn switch(mut self, committed: &mut Committed) -> Result<References> {
+        let geometry = self.image.geometry;
+        let mut roots = self.state.header.roots;
+        if self.l1 != self.state.l1 {
+            let len = u64::from(roots.l1_entries) * 8;
+            let clusters = len.div_ceil(geometry.cluster_size());
+            let old = geometry.host_cluster_at(roots.l1_offset).0;
+            (old..old + clusters).for_each(|cluster| self.counts.release(cluster));
+            let first = self.allocate(clusters)?;
+            let mut bytes = vec![0; (clusters << geometry.cluster_bits) as usize];
+            BigEndian::write_u64_into(&self.l1, &mut bytes[..len as usize]);
+            self.tables.insert(first, bytes);
+            roots.l1_offset = geometry.host_offset(first);
+        }
+        if self.delete_snapshots {
+            roots.snapshots = 0;
+            roots.snapshots_offset = 0;
+        }
+        roots.autoclear = Autoclear::empty();
+        roots.incompatible.remove(Incompatible::DIRTY);
+        let table = self.build_refcounts(&mut roots)?;
+
+        for (&host, bytes) in &self.tables {
+            write_cluster(self.image, host, bytes)?;
+        }
+        self.image.storage.flush()?;
+        write_roots(self.image, self.state, &roots)?;
+
+        committed.clusters_written = self.written;
+        let before = &self.accounting.references;
+        let freed = |&cluster: &u64| before.get(cluster) > 0 && self.counts.get(cluster) == 0;
+        committed.clusters_freed = (0..before.len()).filter(freed).count() as u64;
+        self.state.header.roots = roots;
+        self.state.l1 = self.l1;
+        self.state.refcounts = table;
+        self.state.first_free = 0;
+        self.image.l2_tables.clear();
+        self.image.decompressed.clear();
+        Ok(self.counts)
+    }
+
+    /// Builds the refcount blocks whose counts change, and the table that leads to them. They count themselves, so
+    /// placing one may change another: rounds go on until none does.
+    fn build_refcounts(&mut self, roots: &mut crate::header::Roots) -> Result<RefcountTable> {
+        let geometry = self.image.geometry;
+        let per_block = geometry.refcounts_per_block() as usize;
+        let mut blocks = self.accounting.table.blocks.clone();
+        let mut rewritten: BTreeMap<usize, Option<HostCluster>> = BTreeMap::new();
+        let mut table: Option<(HostCluster, u64)> = None;
+        loop {
+            let mut settled = true;
+            let held = self.counts.len().max(self.accounting.on_disk.len()) as usize;
+            for index in 0..held.div_ceil(per_block) {
+                let placed = rewritten.get(&index).copied();
+                if matches!(placed, Some(Some(_))) {
+                    continue;
+                }
+                let counts = self.counts.block(index, per_block);
+                let used = counts.iter().any(|&count| count != 0);
+                let old = blocks.get(index).copied().filter(|&old| old != 0 && placed.is_none());
+                if placed.is_none()
+                    && counts == self.accounting.on_disk.block(index, per_block)
+                    && used == old.is_some()
+                {
+                    continue;
+                }
+                if !used && placed.is_some() {
+                    continue;
+                }
+                if let Some(old) = old {
+                    self.counts.release(geometry.host_cluster_at(old).0);
+                }
+                let new = if used { Some(self.allocate(1)?) } else { None };
+                rewritten.insert(index, new);
+                settled = false;
+            }
+            let blocks_needed = rewritten.keys().next_back().map_or(0, |last| last + 1).max(blocks.len());
+            let blocks_needed = blocks_needed.max(self.refcount_blocks) as u64;
+            let clusters = (blocks_needed * 8).div_ceil(geometry.cluster_size()).max(1);
+            let outgrown = self.refcount_blocks > blocks.len();
+            if (!rewritten.is_empty() || outgrown) && table.is_none_or(|(_, placed)| placed < clusters) {
+                if clusters << geometry.cluster_bits > limits::REFCOUNT_TABLE_BYTES.max(geometry.cluster_size()) {
+                    return Err(Error::Unsupported("a refcount table of more than 8 MiB".to_owned()));
+                }
+                let (old, len) = table.map_or(
+                    (geometry.host_cluster_at(roots.refcount_table_offset), u64::from(roots.refcount_table_clusters)),
+                    |placed| placed,
+                );
+                (old.0..old.0 + len).for_each(|cluster| self.counts.release(cluster));
+                table = Some((self.allocate(clusters)?, clusters));
+                settled = false;
+            }
+            if settled {
+                break;
+            }
+        }
+        for (index, place) in rewritten {
+            if blocks.len() <= index {
+                blocks.resize(index + 1, 0);
+            }
+            blocks[index] = place.map_or(0, |host| geometry.host_offset(host));
+            if let Some(host) = place {
+                let counts = self.counts.block(index, per_block);
+                if let Some(count) = counts.iter().find(|&&count| count > geometry.refcount_max()) {
+                    return Err(Error::Unsupported(format!(
+                        "a refcount of {count} in {} bits",
+                        1 << geometry.refcount_order
+                    )));
+                }
+                self.tables.insert(host, encode_block(&counts, geometry.refcount_order));
+            }
+        }
+        if let Some((first, clusters)) = table {
+            let len = (clusters << geometry.cluster_bits) as usize;
+            blocks.resize(len / 8, 0);
+            let mut bytes = vec![0; len];
+            BigEndian::write_u64_into(&blocks, &mut bytes);
+            self.tables.insert(first, bytes);
+            roots.refcount_table_offset = geometry.host_offset(first);
+            // At most 8 MiB of table, so it fits.
+            roots.refcount_table_clusters = clusters as u32;
+        }
+        Ok(RefcountTable { blocks })
+    }
+}
+
+/// Writes `roots` into the header's sector, and flushes.
+pub(crate) fn write_roots(image: &Image, state: &State, roots: &crate::header::Roots) -> Result<()> {
+    let mut sector = [0; 512];
+    let len = image.storage.len().min(512) as usize;
+    image.storage.read_at(0, &mut sector[..len])?;
+    state.header.patch_roots(&mut sector, roots);
+    if image.storage.len() < 512 {
+        image.storage.set_len(512)?;
+    }
+    image.storage.write_at(0, &sector)?;
+    Ok(image.storage.flush()?)
+}

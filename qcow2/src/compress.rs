@@ -1,0 +1,158 @@
+//! Compressed clusters: raw deflate ("zlib") and zstd.
+//!
+//! Specification: "Compressed Clusters Descriptor" and "compression_type".
+
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+use serde::Serialize;
+
+/// How clusters are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Raw deflate, without zlib's own header.
+    Zlib,
+    /// Zstandard; needs the `zstd` feature.
+    Zstd,
+}
+
+/// Fills `out`, one cluster, from the stream at the start of `input`. What follows the stream is not looked at.
+/// The error says what is wrong, and the caller knows where.
+pub(crate) fn decompress(kind: Compression, input: &[u8], out: &mut [u8]) -> Result<(), String> {
+    match kind {
+        Compression::Zlib => inflate(input, out),
+        Compression::Zstd => decompress_zstd(input, out),
+    }
+}
+
+fn inflate(input: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let mut inflate = Decompress::new(false);
+    loop {
+        let (read, written) = (inflate.total_in() as usize, inflate.total_out() as usize);
+        if written == out.len() {
+            return Ok(());
+        }
+        let status = inflate
+            .decompress(&input[read..], &mut out[written..], FlushDecompress::Finish)
+            .map_err(|e| format!("the deflate stream is invalid: {e}"))?;
+        let progress = inflate.total_in() as usize > read || inflate.total_out() as usize > written;
+        let full = inflate.total_out() as usize == out.len();
+        if !full && (status == Status::StreamEnd || !progress) {
+            return Err(format!("the deflate stream ends after {} of {} bytes", inflate.total_out(), out.len()));
+        }
+    }
+}
+
+#[cfg(feature = "zstd")]
+fn decompress_zstd(input: &[u8], out: &mut [u8]) -> Result<(), String> {
+    use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
+    let mut context = DCtx::create();
+    let mut source = InBuffer::around(input);
+    let len = out.len();
+    let mut target = OutBuffer::around(out);
+    while target.pos() < len {
+        let (read, written) = (source.pos(), target.pos());
+        let hint = context
+            .decompress_stream(&mut target, &mut source)
+            .map_err(|code| format!("the zstd frame is invalid: {}", get_error_name(code)))?;
+        let stuck = source.pos() == read && target.pos() == written;
+        if target.pos() < len && (hint == 0 || stuck) {
+            return Err(format!("the zstd frame ends after {} of {len} bytes", target.pos()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "zstd"))]
+fn decompress_zstd(_: &[u8], _: &mut [u8]) -> Result<(), String> {
+    Err("zstd clusters need the `zstd` feature of this crate".to_owned())
+}
+
+/// Compresses clusters, reusing its memory from one to the next.
+pub(crate) struct Compressor {
+    kind: CompressorKind,
+    out: Vec<u8>,
+}
+
+enum CompressorKind {
+    Zlib(Box<Compress>),
+    #[cfg(feature = "zstd")]
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+/// QEMU's window: 4 KiB, so that every reader, however small its own, can follow.
+const WINDOW_BITS: u8 = 12;
+
+impl Compressor {
+    /// The error says what is missing.
+    pub(crate) fn new(kind: Compression, cluster_len: usize) -> Result<Self, String> {
+        let kind = match kind {
+            Compression::Zlib => CompressorKind::Zlib(Box::new(Compress::new_with_window_bits(
+                flate2::Compression::default(),
+                false,
+                WINDOW_BITS,
+            ))),
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => {
+                CompressorKind::Zstd(zstd::bulk::Compressor::new(3).map_err(|e| format!("cannot start zstd: {e}"))?)
+            }
+            #[cfg(not(feature = "zstd"))]
+            Compression::Zstd => return Err("writing zstd clusters needs the `zstd` feature of this crate".to_owned()),
+        };
+        // Room for the worst case: zlib-rs does not survive the reset of a stream that was given up for want of room.
+        Ok(Self { kind, out: vec![0; cluster_len + cluster_len / 8 + 128] })
+    }
+
+    /// The compressed cluster, or nothing where it would be no shorter.
+    pub(crate) fn compress(&mut self, cluster: &[u8]) -> Option<&[u8]> {
+        let len = match &mut self.kind {
+            CompressorKind::Zlib(deflate) => {
+                deflate.reset();
+                match deflate.compress(cluster, &mut self.out, FlushCompress::Finish) {
+                    Ok(Status::StreamEnd) => deflate.total_out() as usize,
+                    _ => return None,
+                }
+            }
+            #[cfg(feature = "zstd")]
+            CompressorKind::Zstd(zstd) => zstd.compress_to_buffer(cluster, &mut self.out[..]).ok()?,
+        };
+        self.out.get(..len).filter(|stream| stream.len() < cluster.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> Vec<u8> {
+        (0..65_536u32).map(|i| (i / 7 % 251) as u8).collect()
+    }
+
+    #[test]
+    fn what_is_compressed_reads_back_whatever_follows_it() {
+        let kinds: &[Compression] =
+            if cfg!(feature = "zstd") { &[Compression::Zlib, Compression::Zstd] } else { &[Compression::Zlib] };
+        for &kind in kinds {
+            let mut stream = Compressor::new(kind, 65_536).unwrap().compress(&cluster()).unwrap().to_vec();
+            assert!(stream.len() < 40_000);
+            stream.extend([0xa5; 511]);
+            let mut out = vec![0; 65_536];
+            decompress(kind, &stream, &mut out).unwrap();
+            assert_eq!(out, cluster());
+            for cut in [0, 1, 100] {
+                assert!(decompress(kind, &stream[..cut], &mut out).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_not_compressed() {
+        let mut state = 1u64;
+        let noise: Vec<u8> = (0..4096)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect();
+        assert!(Compressor::new(Compression::Zlib, 4096).unwrap().compress(&noise).is_none());
+    }
+}

@@ -1,0 +1,309 @@
+//! Writing a new image: compact, without holes of its own, and compressed if wanted.
+
+use std::sync::Arc;
+
+use block::{ExtentKind, ReadAt, Storage};
+use byteorder::{BigEndian, ByteOrder};
+use zerocopy::IntoBytes;
+
+use crate::address::{GuestCluster, HostCluster};
+use crate::compress::Compressor;
+use crate::features::{Autoclear, Incompatible};
+use crate::geometry::Geometry;
+use crate::header::{self, Roots};
+use crate::l2_entry::{self, COPIED};
+use crate::refcount::encode_block;
+use crate::transaction::is_zero;
+use crate::{Compression, Error, Result, limits};
+
+/// What a new image is to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CreateOptions {
+    cluster_size: u64,
+    refcount_bits: u32,
+    compression: Option<Compression>,
+    threads: usize,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl CreateOptions {
+    /// Version 3, clusters of 64 KiB, refcounts of 16 bits, not compressed: what `qemu-img create` makes.
+    #[must_use]
+    pub fn new() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { cluster_size: 64 * 1024, refcount_bits: 16, compression: None, threads }
+    }
+
+    /// Bytes of a cluster: a power of two from 512 to 2 MiB.
+    #[must_use]
+    pub fn cluster_size(mut self, bytes: u64) -> Self {
+        self.cluster_size = bytes;
+        self
+    }
+
+    /// Width of a refcount in bits: a power of two up to 64.
+    #[must_use]
+    pub fn refcount_bits(mut self, bits: u32) -> Self {
+        self.refcount_bits = bits;
+        self
+    }
+
+    /// Compresses every cluster that gets shorter by it.
+    #[must_use]
+    pub fn compression(mut self, compression: Option<Compression>) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Threads that compress; the bytes written do not depend on it.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+
+    fn geometry(&self, disk_len: u64) -> Result<Geometry> {
+        let cluster_bits = self.cluster_size.trailing_zeros();
+        if !self.cluster_size.is_power_of_two() || !limits::CLUSTER_BITS.contains(&cluster_bits) {
+            let size = self.cluster_size;
+            return Err(Error::Invalid(format!(
+                "the cluster size must be a power of two from 512 to 2097152, not {size}"
+            )));
+        }
+        if !self.refcount_bits.is_power_of_two() || self.refcount_bits > 64 {
+            let bits = self.refcount_bits;
+            return Err(Error::Invalid(format!("refcounts must be 1, 2, 4, 8, 16, 32 or 64 bits wide, not {bits}")));
+        }
+        let geometry = Geometry { cluster_bits, disk_len, refcount_order: self.refcount_bits.trailing_zeros() };
+        if disk_len > i64::MAX as u64 - (1 << 21) || geometry.l1_entries() * 8 > limits::L1_BYTES {
+            return Err(Error::Invalid(format!("a disk of {disk_len} bytes is too large for this cluster size")));
+        }
+        Ok(geometry)
+    }
+}
+
+/// Writes an image of all that `source` holds to `storage`, which must be empty, and flushes it. Clusters that are zeros
+/// take no space. `progress` is told how many bytes of `source` are done.
+///
+/// A crash leaves a file without a valid header: it is written last.
+///
+/// # Errors
+/// [`Error::Invalid`] for options that the format does not allow, [`Error::Io`] from either device.
+pub fn create(
+    storage: &dyn Storage,
+    source: &dyn ReadAt,
+    options: &CreateOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let geometry = options.geometry(source.len())?;
+    let mut writer = Writer {
+        storage,
+        geometry,
+        counts: vec![1],
+        stream_end: 0,
+        l1: vec![0; geometry.l1_entries() as usize],
+        l2: None,
+    };
+    let batch = ((4 << 20) >> geometry.cluster_bits).clamp(16, 1024);
+    let mut compressors = Vec::new();
+    if let Some(kind) = options.compression {
+        for _ in 0..options.threads {
+            compressors.push(Compressor::new(kind, geometry.cluster_len()).map_err(Error::Unsupported)?);
+        }
+    }
+    let mut next = 0;
+    while next < geometry.guest_clusters() {
+        let batch_end = (next + batch).min(geometry.guest_clusters());
+        let clusters = read_batch(source, &geometry, next, batch_end)?;
+        let packed = pack(&clusters, &mut compressors);
+        for ((cluster, bytes), packed) in clusters.iter().zip(packed) {
+            writer.put(*cluster, bytes, packed.as_deref())?;
+        }
+        next = batch_end;
+        progress((next << geometry.cluster_bits).min(source.len()));
+    }
+    writer.finish(options.compression)
+}
+
+/// The clusters in a range that are not zeros.
+fn read_batch(source: &dyn ReadAt, geometry: &Geometry, first: u64, end: u64) -> Result<Vec<(GuestCluster, Vec<u8>)>> {
+    let mut clusters = Vec::new();
+    let mut next = first;
+    while next < end {
+        let offset = next << geometry.cluster_bits;
+        let stop = (end << geometry.cluster_bits).min(source.len());
+        let extent = source.extent_at(offset, stop - offset)?;
+        if extent.kind != ExtentKind::Data
+            && (extent.len >= geometry.cluster_size() || offset + extent.len == source.len())
+        {
+            next = (offset + extent.len) / geometry.cluster_size() + u64::from(offset + extent.len == source.len());
+            continue;
+        }
+        let cluster = GuestCluster(next);
+        let mut bytes = vec![0; geometry.cluster_len()];
+        source.read_at(offset, &mut bytes[..geometry.len_on_disk(cluster)])?;
+        if !is_zero(&bytes) {
+            clusters.push((cluster, bytes));
+        }
+        next += 1;
+    }
+    Ok(clusters)
+}
+
+/// Compresses each cluster, on as many threads as there are compressors; nothing where it would get no shorter.
+fn pack(clusters: &[(GuestCluster, Vec<u8>)], compressors: &mut [Compressor]) -> Vec<Option<Arc<[u8]>>> {
+    let mut packed: Vec<Option<Arc<[u8]>>> = vec![None; clusters.len()];
+    if compressors.is_empty() || clusters.is_empty() {
+        return packed;
+    }
+    let share = clusters.len().div_ceil(compressors.len());
+    std::thread::scope(|scope| {
+        for ((clusters, packed), compressor) in
+            clusters.chunks(share).zip(packed.chunks_mut(share)).zip(compressors.iter_mut())
+        {
+            scope.spawn(move || {
+                for ((_, bytes), packed) in clusters.iter().zip(packed) {
+                    *packed = compressor.compress(bytes).map(Arc::from);
+                }
+            });
+        }
+    });
+    packed
+}
+
+struct Writer<'a> {
+    storage: &'a dyn Storage,
+    geometry: Geometry,
+    /// Refcount of every cluster so far.
+    counts: Vec<u64>,
+    /// Where the last compressed stream ended: the next one may follow in the same cluster.
+    stream_end: u64,
+    l1: Vec<u64>,
+    /// The L2 table that is being filled: which, and its entries.
+    l2: Option<(usize, Vec<u64>)>,
+}
+
+impl Writer<'_> {
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset + bytes.len() as u64;
+        if self.storage.len() < end {
+            self.storage.set_len(end)?;
+        }
+        Ok(self.storage.write_at(offset, bytes)?)
+    }
+
+    /// Takes `clusters` whole clusters in a row.
+    fn allocate(&mut self, clusters: u64) -> HostCluster {
+        let first = self.counts.len() as u64;
+        self.counts.resize((first + clusters) as usize, 1);
+        HostCluster(first)
+    }
+
+    /// Takes `len` bytes for a compressed stream, behind the last one where they fit.
+    fn allocate_stream(&mut self, len: u64) -> Result<u64> {
+        let size = self.geometry.cluster_size();
+        let room = self.stream_end.next_multiple_of(size) - self.stream_end;
+        let at_the_end = self.stream_end.div_ceil(size) == self.counts.len() as u64;
+        let offset =
+            if room > 0 && (len <= room || at_the_end) { self.stream_end } else { self.counts.len() as u64 * size };
+        let last = (offset + len - 1) / size;
+        if last as usize >= self.counts.len() {
+            self.counts.resize(last as usize + 1, 0);
+        }
+        for count in &mut self.counts[(offset / size) as usize..=last as usize] {
+            *count += 1;
+            if *count > self.geometry.refcount_max() {
+                return Err(Error::Invalid("refcounts are too narrow for compressed clusters".to_owned()));
+            }
+        }
+        self.stream_end = offset + len;
+        Ok(offset)
+    }
+
+    fn put(&mut self, cluster: GuestCluster, bytes: &[u8], packed: Option<&[u8]>) -> Result<()> {
+        let (l1_index, l2_index) = self.geometry.table_indices(cluster);
+        if self.l2.as_ref().is_some_and(|(index, _)| *index != l1_index) {
+            self.finish_l2()?;
+        }
+        let raw = match packed {
+            Some(stream) => {
+                let offset = self.allocate_stream(stream.len() as u64)?;
+                self.write(offset, stream)?;
+                l2_entry::encode_compressed(offset, stream.len() as u64, &self.geometry)?
+            }
+            None => {
+                let host = self.allocate(1);
+                self.write(self.geometry.host_offset(host), bytes)?;
+                self.geometry.host_offset(host) | COPIED
+            }
+        };
+        let empty = || (l1_index, vec![0; self.geometry.l2_entries() as usize]);
+        self.l2.get_or_insert_with(empty).1[l2_index] = raw;
+        Ok(())
+    }
+
+    fn finish_l2(&mut self) -> Result<()> {
+        if let Some((l1_index, table)) = self.l2.take() {
+            let host = self.allocate(1);
+            let mut bytes = vec![0; self.geometry.cluster_len()];
+            BigEndian::write_u64_into(&table, &mut bytes);
+            self.write(self.geometry.host_offset(host), &bytes)?;
+            self.l1[l1_index] = self.geometry.host_offset(host) | COPIED;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, compression: Option<Compression>) -> Result<()> {
+        self.finish_l2()?;
+        let geometry = self.geometry;
+        let l1_clusters = (self.l1.len() as u64 * 8).div_ceil(geometry.cluster_size()).max(1);
+        let l1 = self.allocate(l1_clusters);
+        let mut bytes = vec![0; (l1_clusters << geometry.cluster_bits) as usize];
+        BigEndian::write_u64_into(&self.l1, &mut bytes[..self.l1.len() * 8]);
+        self.write(geometry.host_offset(l1), &bytes)?;
+
+        // Refcount blocks and table count themselves: take more until they suffice.
+        let per_block = geometry.refcounts_per_block();
+        let (mut blocks, mut table_clusters) = (0, 0);
+        loop {
+            let all = self.counts.len() as u64 + blocks + table_clusters;
+            let wanted = (all.div_ceil(per_block), (blocks.max(1) * 8).div_ceil(geometry.cluster_size()));
+            if wanted.0 <= blocks && wanted.1 <= table_clusters {
+                break;
+            }
+            (blocks, table_clusters) = (blocks.max(wanted.0), table_clusters.max(wanted.1));
+        }
+        let table = self.allocate(table_clusters);
+        let first_block = self.allocate(blocks);
+        let mut table_bytes = vec![0; (table_clusters << geometry.cluster_bits) as usize];
+        self.counts.resize((blocks * per_block) as usize, 0);
+        for (index, counts) in self.counts.chunks(per_block as usize).enumerate() {
+            let offset = geometry.host_offset(HostCluster(first_block.0 + index as u64));
+            BigEndian::write_u64(&mut table_bytes[index * 8..], offset);
+            self.write(offset, &encode_block(counts, geometry.refcount_order))?;
+        }
+        self.write(geometry.host_offset(table), &table_bytes)?;
+        self.storage.flush()?;
+
+        let compression = compression.unwrap_or(Compression::Zlib);
+        let incompatible =
+            if compression == Compression::Zlib { Incompatible::empty() } else { Incompatible::COMPRESSION_TYPE };
+        let roots = Roots {
+            l1_offset: geometry.host_offset(l1),
+            l1_entries: self.l1.len() as u32,
+            refcount_table_offset: geometry.host_offset(table),
+            refcount_table_clusters: table_clusters as u32,
+            snapshots_offset: 0,
+            snapshots: 0,
+            incompatible,
+            autoclear: Autoclear::empty(),
+        };
+        self.write(0, header::encode_new(&geometry, &roots, compression).as_bytes())?;
+        Ok(self.storage.flush()?)
+    }
+}

@@ -1,0 +1,80 @@
+//! The sizes that follow from cluster size, disk size and refcount width.
+
+use crate::address::{GuestCluster, HostCluster};
+
+/// The sizes of one image, checked when its header was decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// log2 of the cluster size, 9 to 21.
+    pub(crate) cluster_bits: u32,
+    /// Length of the virtual disk in bytes.
+    pub(crate) disk_len: u64,
+    /// log2 of the refcount width in bits, 0 to 6.
+    pub(crate) refcount_order: u32,
+}
+
+impl Geometry {
+    pub(crate) fn cluster_size(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    /// The cluster size as a length in memory: at most 2 MiB.
+    pub(crate) fn cluster_len(&self) -> usize {
+        1 << self.cluster_bits
+    }
+
+    /// Entries of an L2 table, which fills one cluster with 8-byte entries.
+    pub(crate) fn l2_entries(&self) -> u64 {
+        self.cluster_size() / 8
+    }
+
+    /// Clusters of the virtual disk; the last may be in part beyond its end.
+    pub(crate) fn guest_clusters(&self) -> u64 {
+        self.disk_len.div_ceil(self.cluster_size())
+    }
+
+    /// L1 entries that the virtual disk needs.
+    pub(crate) fn l1_entries(&self) -> u64 {
+        self.guest_clusters().div_ceil(self.l2_entries())
+    }
+
+    /// Refcounts in one refcount block, which fills one cluster.
+    pub(crate) fn refcounts_per_block(&self) -> u64 {
+        (self.cluster_size() * 8) >> self.refcount_order
+    }
+
+    /// Greatest refcount that the width can hold.
+    pub(crate) fn refcount_max(&self) -> u64 {
+        u64::MAX >> (64 - (1u32 << self.refcount_order))
+    }
+
+    pub(crate) fn guest_cluster_at(&self, offset: u64) -> GuestCluster {
+        GuestCluster(offset >> self.cluster_bits)
+    }
+
+    pub(crate) fn guest_offset(&self, cluster: GuestCluster) -> u64 {
+        cluster.0 << self.cluster_bits
+    }
+
+    pub(crate) fn host_cluster_at(&self, offset: u64) -> HostCluster {
+        HostCluster(offset >> self.cluster_bits)
+    }
+
+    pub(crate) fn host_offset(&self, cluster: HostCluster) -> u64 {
+        cluster.0 << self.cluster_bits
+    }
+
+    pub(crate) fn is_aligned(&self, offset: u64) -> bool {
+        offset & (self.cluster_size() - 1) == 0
+    }
+
+    /// Bytes of `cluster` that lie on the virtual disk: less than a cluster only for the last one.
+    pub(crate) fn len_on_disk(&self, cluster: GuestCluster) -> usize {
+        self.cluster_size().min(self.disk_len - self.guest_offset(cluster)) as usize
+    }
+
+    /// Which L1 entry leads to `cluster`, and which entry of that L2 table.
+    pub(crate) fn table_indices(&self, cluster: GuestCluster) -> (usize, usize) {
+        ((cluster.0 / self.l2_entries()) as usize, (cluster.0 % self.l2_entries()) as usize)
+    }
+}

@@ -1,0 +1,64 @@
+//! Header extensions: what follows the header, up to the backing file's name or the end of the first cluster.
+//!
+//! They are read, never rewritten: an extension that this crate does not know stays as it is.
+//! Specification: "Header extensions".
+
+use crate::{Error, Result};
+
+const END: u32 = 0;
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+const BITMAPS: u32 = 0x2385_2875;
+
+/// What the extensions say, as far as it is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Extensions {
+    /// The backing file's format: `qcow2`, `raw`.
+    pub(crate) backing_format: Option<String>,
+    pub(crate) bitmaps: Option<BitmapsExtension>,
+}
+
+/// Where the directory of persistent bitmaps is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BitmapsExtension {
+    pub(crate) count: u32,
+    pub(crate) directory_len: u64,
+    pub(crate) directory_offset: u64,
+}
+
+impl Extensions {
+    /// Decodes the extensions in `area`, which starts at offset `start` of the file.
+    pub(crate) fn decode(area: &[u8], start: u64) -> Result<Self> {
+        let mut found = Self::default();
+        let mut rest = area;
+        while let Some((head, after)) = rest.split_first_chunk::<8>() {
+            let at = start + (area.len() - rest.len()) as u64;
+            let [t0, t1, t2, t3, l0, l1, l2, l3] = *head;
+            let (kind, len) = (u32::from_be_bytes([t0, t1, t2, t3]), u32::from_be_bytes([l0, l1, l2, l3]) as usize);
+            if kind == END {
+                break;
+            }
+            let Some(data) = after.get(..len) else {
+                return Err(Error::corrupt(
+                    "header extension",
+                    at,
+                    format!("{len} bytes of type {kind:#x} must end within the first cluster"),
+                ));
+            };
+            match kind {
+                BACKING_FORMAT => found.backing_format = Some(String::from_utf8_lossy(data).into_owned()),
+                BITMAPS => found.bitmaps = Some(decode_bitmaps(data, at)?),
+                _ => {}
+            }
+            rest = after.get(len.next_multiple_of(8)..).unwrap_or_default();
+        }
+        Ok(found)
+    }
+}
+
+fn decode_bitmaps(data: &[u8], at: u64) -> Result<BitmapsExtension> {
+    let Ok(bytes) = <[u8; 24]>::try_from(data) else {
+        return Err(Error::corrupt("bitmaps extension", at, format!("must be 24 bytes long, found {}", data.len())));
+    };
+    let word = |i: usize| u64::from_be_bytes(std::array::from_fn(|k| bytes[i + k]));
+    Ok(BitmapsExtension { count: (word(0) >> 32) as u32, directory_len: word(8), directory_offset: word(16) })
+}

@@ -1,0 +1,237 @@
+//! An open image.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use block::{Access, HostFile, ReadAt, Storage};
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::backing::{self, BackingName};
+use crate::cache::Cache;
+use crate::features::Incompatible;
+use crate::geometry::Geometry;
+use crate::header::Header;
+use crate::header_extension::Extensions;
+use crate::refcount::RefcountTable;
+use crate::{Backing, Compression, Error, Result, Snapshot, snapshot};
+
+/// How an image is opened. By default for reading only, and nothing that it names is opened.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    pub(crate) writable: bool,
+    pub(crate) backing: Backing,
+}
+
+impl OpenOptions {
+    /// Reading only; no backing files.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the image may be written.
+    #[must_use]
+    pub fn writable(mut self, writable: bool) -> Self {
+        self.writable = writable;
+        self
+    }
+
+    /// Which backing files may be opened.
+    #[must_use]
+    pub fn backing(mut self, backing: Backing) -> Self {
+        self.backing = backing;
+        self
+    }
+}
+
+/// Facts of an image, with the names of `qemu-img info --output=json` where it has them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ImageInfo {
+    /// 2 or 3.
+    pub version: u32,
+    /// Length of the virtual disk in bytes.
+    pub virtual_size: u64,
+    /// Bytes of a cluster.
+    pub cluster_size: u64,
+    /// Width of a refcount in bits.
+    pub refcount_bits: u32,
+    /// How compressed clusters are compressed.
+    pub compression_type: Compression,
+    /// The dirty bit: refcounts are to be rebuilt before writing.
+    pub dirty_flag: bool,
+    /// The corrupt bit: the image must not be written.
+    pub corrupt: bool,
+    /// The backing file's name as the image has it.
+    pub backing_filename: Option<String>,
+    /// Internal snapshots.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// An open image: a device that many threads may read at once.
+pub struct Image {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) writable: bool,
+    pub(crate) backing: Option<Arc<dyn ReadAt>>,
+    pub(crate) backing_name: Option<BackingName>,
+    pub(crate) extensions: Extensions,
+    pub(crate) geometry: Geometry,
+    pub(crate) version: u32,
+    pub(crate) compression: Compression,
+    pub(crate) state: RwLock<State>,
+    pub(crate) l2_tables: Cache<u64, Arc<[u64]>>,
+    pub(crate) decompressed: Cache<u64, Arc<[u8]>>,
+    poisoned: AtomicBool,
+}
+
+/// What changes when the image is written.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) header: Header,
+    pub(crate) l1: Vec<u64>,
+    pub(crate) refcounts: RefcountTable,
+    /// No cluster before this one is free.
+    pub(crate) first_free: u64,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image")
+            .field("geometry", &self.geometry)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Image {
+    /// Opens the image in a file of the host, with the locks that QEMU takes: an image that a virtual machine uses
+    /// cannot be opened, and a virtual machine cannot start on one that is open here for writing.
+    ///
+    /// Nothing is written by opening. A dirty or corrupt image can be opened for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotQcow2`], [`Error::Unsupported`], [`Error::Corrupt`], [`Error::BackingRefused`], [`Error::ReadOnly`]
+    /// for writing an image that is marked corrupt, and [`Error::Io`] with what the host says.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = path.as_ref();
+        let access = if options.writable { Access::ReadWrite } else { Access::Read };
+        let file = HostFile::open(path, access)?;
+        let chain = path.canonicalize().map(|real| vec![real]).unwrap_or_default();
+        Self::open_chain(Arc::new(file), Some(path), options, chain)
+    }
+
+    /// Opens the image in any storage. A relative backing file name cannot be followed from here.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn open_storage(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Self> {
+        Self::open_chain(storage, None, options, Vec::new())
+    }
+
+    pub(crate) fn open_chain(
+        storage: Arc<dyn Storage>,
+        path: Option<&Path>,
+        options: &OpenOptions,
+        chain: Vec<PathBuf>,
+    ) -> Result<Self> {
+        let mut start = vec![0; storage.len().min(512) as usize];
+        storage.read_at(0, &mut start)?;
+        let header = Header::decode(&start)?;
+        let geometry = header.geometry;
+        if options.writable && header.roots.incompatible.contains(Incompatible::CORRUPT) {
+            return Err(Error::ReadOnly("it is marked corrupt"));
+        }
+        let first_cluster = block::read_vec(&*storage, 0, geometry.cluster_size().min(storage.len()))?;
+        let area_end = header.backing_name.map_or(first_cluster.len(), |(offset, _)| offset as usize);
+        let area = first_cluster.get(header.header_len as usize..area_end).unwrap_or_default();
+        let extensions = Extensions::decode(area, u64::from(header.header_len))?;
+        let backing_name = match header.backing_name {
+            None => None,
+            Some((offset, len)) => {
+                let bytes = block::read_vec(&*storage, offset, u64::from(len))?;
+                let name = String::from_utf8(bytes)
+                    .map_err(|_| Error::corrupt("backing file name", offset, "must be valid UTF-8"))?;
+                Some(BackingName { name, format: extensions.backing_format.clone() })
+            }
+        };
+        let backing = match &backing_name {
+            Some(named) => Some(backing::open(named, path, options, &chain)?),
+            None => None,
+        };
+
+        let l1_bytes = block::read_vec(&*storage, header.roots.l1_offset, u64::from(header.roots.l1_entries) * 8)?;
+        let mut l1 = vec![0; l1_bytes.len() / 8];
+        BigEndian::read_u64_into(&l1_bytes, &mut l1);
+        let refcounts = if options.writable {
+            RefcountTable::read(&*storage, &header.roots, &geometry)?
+        } else {
+            // A reader has no use for refcounts, and an image whose refcounts are damaged can still be read.
+            RefcountTable::default()
+        };
+        // 16 MiB of L2 tables map 128 GiB at the usual 64 KiB clusters; 16 MiB of decompressed clusters serve neighbours.
+        let tables = ((16 << 20) >> geometry.cluster_bits).clamp(8, 512);
+        let clusters = ((16 << 20) >> geometry.cluster_bits).clamp(4, 256);
+        Ok(Self {
+            storage,
+            writable: options.writable,
+            backing,
+            backing_name,
+            extensions,
+            geometry,
+            version: header.version,
+            compression: header.compression,
+            state: RwLock::new(State { header, l1, refcounts, first_free: 0 }),
+            l2_tables: Cache::new(tables),
+            decompressed: Cache::new(clusters),
+            poisoned: AtomicBool::new(false),
+        })
+    }
+
+    /// Facts of the image.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the snapshot table is damaged.
+    pub fn info(&self) -> Result<ImageInfo> {
+        let state = self.state();
+        let roots = &state.header.roots;
+        Ok(ImageInfo {
+            version: self.version,
+            virtual_size: self.geometry.disk_len,
+            cluster_size: self.geometry.cluster_size(),
+            refcount_bits: 1 << self.geometry.refcount_order,
+            compression_type: self.compression,
+            dirty_flag: roots.incompatible.contains(Incompatible::DIRTY),
+            corrupt: roots.incompatible.contains(Incompatible::CORRUPT),
+            backing_filename: self.backing_name.as_ref().map(|backing| backing.name.clone()),
+            snapshots: snapshot::read_table(&*self.storage, roots, &self.geometry)?.0,
+        })
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if !self.writable {
+            return Err(Error::ReadOnly("it was opened for reading"));
+        }
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        Ok(())
+    }
+
+    /// Runs a change of the file; if it fails, memory and file may differ, so no further change is allowed.
+    pub(crate) fn poison_on_error<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = change();
+        if result.is_err() {
+            self.poisoned.store(true, Ordering::Release);
+        }
+        result
+    }
+}

@@ -1,0 +1,24 @@
+//! Bounds that keep a hostile header from costing memory or time. They are QEMU's, so what it opens, we open.
+
+/// Cluster sizes are 2^9 to 2^21 bytes.
+pub(crate) const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
+/// An L1 table takes at most 32 MiB.
+pub(crate) const L1_BYTES: u64 = 32 << 20;
+/// A refcount table takes at most 8 MiB.
+pub(crate) const REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
+/// Internal snapshots.
+pub(crate) const SNAPSHOTS: u32 = 65_536;
+/// The table of internal snapshots, with all names and extra data.
+pub(crate) const SNAPSHOT_TABLE_BYTES: u64 = 1024 * SNAPSHOTS as u64;
+/// Persistent bitmaps.
+pub(crate) const BITMAPS: u32 = 65_535;
+/// The directory of persistent bitmaps.
+pub(crate) const BITMAP_DIRECTORY_BYTES: u64 = 1024 * BITMAPS as u64;
+/// One persistent bitmap's table.
+pub(crate) const BITMAP_TABLE_BYTES: u64 = 0x20_0000 * 8;
+/// The name of a backing file.
+pub(crate) const BACKING_NAME: u32 = 1023;
+/// Images behind one another in a backing chain.
+pub(crate) const BACKING_DEPTH: usize = 16;
+/// Clusters of the host file that a transaction can keep account of: 4 bytes of memory each, once touched.
+pub(crate) const HOST_CLUSTERS: u64 = 1 << 27;

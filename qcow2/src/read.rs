@@ -1,0 +1,217 @@
+//! Reading: from an offset of the virtual disk to where its bytes are.
+
+use std::sync::Arc;
+
+use block::{Error as BlockError, Extent, ExtentKind, ReadAt};
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::image::{Image, State};
+use crate::l2_entry::{self, L2Entry, OFFSET, Stream};
+use crate::{Error, Result, backing, compress};
+
+/// A run of the virtual disk that is held in one way, in this image (its backing file apart).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappedExtent {
+    /// Bytes in this run.
+    pub len: u64,
+    /// How they are held.
+    pub kind: MappedKind,
+}
+
+/// How bytes of the virtual disk are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappedKind {
+    /// In the file, from this offset on.
+    Data {
+        /// Offset in the file in bytes.
+        host_offset: u64,
+    },
+    /// They read as zeros; space may be set aside from this offset of the file on.
+    Zero {
+        /// Offset in the file in bytes.
+        host_offset: Option<u64>,
+    },
+    /// In a compressed stream; the run is within one cluster.
+    Compressed,
+    /// Not in this image: they come from the backing file, or read as zeros.
+    Unallocated,
+}
+
+impl Image {
+    /// How the bytes from `offset` on are held: the kind of the first, and for how many bytes (at most `max_len`) it holds.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with [`block::Error::OutOfBounds`] outside the disk; [`Error::Corrupt`] for tables that contradict
+    /// the format.
+    pub fn map(&self, offset: u64, max_len: u64) -> Result<MappedExtent> {
+        BlockError::check_range(offset, max_len.max(1), self.geometry.disk_len)?;
+        self.map_in(&self.state(), offset, max_len)
+    }
+
+    fn map_in(&self, state: &State, offset: u64, max_len: u64) -> Result<MappedExtent> {
+        let geometry = &self.geometry;
+        let cluster = geometry.guest_cluster_at(offset);
+        let within = offset - geometry.guest_offset(cluster);
+        let (l1_index, l2_index) = geometry.table_indices(cluster);
+        let table_left = (geometry.l2_entries() - l2_index as u64) * geometry.cluster_size() - within;
+        let limit = max_len.min(table_left);
+        let Some((table_offset, table)) = self.l2_table(state, l1_index)? else {
+            return Ok(MappedExtent { len: limit, kind: MappedKind::Unallocated });
+        };
+        let decode = |index: usize| {
+            let raw = table.get(index).copied().unwrap_or(0);
+            l2_entry::decode(raw, self.version, geometry, table_offset + index as u64 * 8)
+        };
+        let kind_at = |entry: L2Entry, within: u64| match entry {
+            L2Entry::Unallocated => MappedKind::Unallocated,
+            L2Entry::Zero { host, .. } => MappedKind::Zero { host_offset: host.map(|host| host + within) },
+            L2Entry::Data { host, .. } => MappedKind::Data { host_offset: host + within },
+            L2Entry::Compressed(_) => MappedKind::Compressed,
+        };
+        let kind = kind_at(decode(l2_index)?, within);
+        let mut len = geometry.cluster_size() - within;
+        let mut index = l2_index;
+        while len < limit && kind != MappedKind::Compressed {
+            index += 1;
+            let next = kind_at(decode(index)?, 0);
+            let continues = match (kind, next) {
+                (MappedKind::Unallocated, MappedKind::Unallocated) => true,
+                (MappedKind::Data { host_offset: a }, MappedKind::Data { host_offset: b }) => {
+                    a.checked_add(len) == Some(b)
+                }
+                (MappedKind::Zero { host_offset: None }, MappedKind::Zero { host_offset: None }) => true,
+                (MappedKind::Zero { host_offset: Some(a) }, MappedKind::Zero { host_offset: Some(b) }) => {
+                    a.checked_add(len) == Some(b)
+                }
+                _ => false,
+            };
+            if !continues {
+                break;
+            }
+            len += geometry.cluster_size();
+        }
+        Ok(MappedExtent { len: len.min(limit), kind })
+    }
+
+    /// The L2 table that an L1 entry leads to, with its offset in the file.
+    pub(crate) fn l2_table(&self, state: &State, l1_index: usize) -> Result<Option<(u64, Arc<[u64]>)>> {
+        let raw = state.l1.get(l1_index).copied().unwrap_or(0);
+        let offset = raw & OFFSET;
+        if offset == 0 {
+            return Ok(None);
+        }
+        if !self.geometry.is_aligned(offset) {
+            let at = state.header.roots.l1_offset + l1_index as u64 * 8;
+            return Err(Error::corrupt(
+                "L1 entry",
+                at,
+                format!("an L2 table's offset must be aligned, found {offset:#x}"),
+            ));
+        }
+        self.read_l2_table(offset).map(|table| Some((offset, table)))
+    }
+
+    /// The L2 table at `offset` of the file.
+    pub(crate) fn read_l2_table(&self, offset: u64) -> Result<Arc<[u64]>> {
+        if let Some(table) = self.l2_tables.get(offset) {
+            return Ok(table);
+        }
+        let bytes = block::read_vec(&*self.storage, offset, self.geometry.cluster_size())?;
+        let mut table = vec![0; bytes.len() / 8];
+        BigEndian::read_u64_into(&bytes, &mut table);
+        let table: Arc<[u64]> = table.into();
+        self.l2_tables.insert(offset, Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Reads the file, which may end within a cluster; what lies beyond reads as zeros. A run that starts beyond the
+    /// end is a damaged mapping.
+    fn read_host(&self, host_offset: u64, buf: &mut [u8]) -> Result<()> {
+        let available = self.storage.len().saturating_sub(host_offset).min(buf.len() as u64) as usize;
+        if available == 0 {
+            return Err(Error::corrupt("L2 entry", host_offset, "a cluster must start before the end of the file"));
+        }
+        let (inside, beyond) = buf.split_at_mut(available);
+        beyond.fill(0);
+        Ok(self.storage.read_at(host_offset, inside)?)
+    }
+
+    /// The whole cluster that a compressed stream holds.
+    pub(crate) fn decompressed(&self, stream: Stream) -> Result<Arc<[u8]>> {
+        if let Some(cluster) = self.decompressed.get(stream.offset) {
+            return Ok(cluster);
+        }
+        let mut input =
+            vec![0; usize::try_from(stream.len).unwrap_or(usize::MAX).min(2 * self.geometry.cluster_len() + 512)];
+        self.read_host(stream.offset, &mut input)?;
+        let mut cluster = vec![0; self.geometry.cluster_len()];
+        compress::decompress(self.compression, &input, &mut cluster)
+            .map_err(|reason| Error::corrupt("compressed cluster", stream.offset, reason))?;
+        let cluster: Arc<[u8]> = cluster.into();
+        self.decompressed.insert(stream.offset, Arc::clone(&cluster));
+        Ok(cluster)
+    }
+
+    /// The compressed stream of the cluster at `offset` of the virtual disk, which [`Image::map`] called compressed.
+    fn stream_at(&self, state: &State, offset: u64) -> Result<Option<Stream>> {
+        let (l1_index, l2_index) = self.geometry.table_indices(self.geometry.guest_cluster_at(offset));
+        let Some((table_offset, table)) = self.l2_table(state, l1_index)? else { return Ok(None) };
+        let raw = table.get(l2_index).copied().unwrap_or(0);
+        match l2_entry::decode(raw, self.version, &self.geometry, table_offset + l2_index as u64 * 8)? {
+            L2Entry::Compressed(stream) => Ok(Some(stream)),
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) fn read_in(&self, state: &State, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
+        while !buf.is_empty() {
+            let extent = self.map_in(state, offset, buf.len() as u64)?;
+            // At most the length of `buf`, so it fits.
+            let (part, rest) = std::mem::take(&mut buf).split_at_mut(extent.len as usize);
+            match extent.kind {
+                MappedKind::Data { host_offset } => self.read_host(host_offset, part)?,
+                MappedKind::Zero { .. } => part.fill(0),
+                MappedKind::Unallocated => match &self.backing {
+                    Some(below) => backing::read_padded(&**below, offset, part)?,
+                    None => part.fill(0),
+                },
+                MappedKind::Compressed => {
+                    if let Some(stream) = self.stream_at(state, offset)? {
+                        let cluster = self.decompressed(stream)?;
+                        let within = (offset % self.geometry.cluster_size()) as usize;
+                        part.copy_from_slice(&cluster[within..within + part.len()]);
+                    }
+                }
+            }
+            offset += part.len() as u64;
+            buf = rest;
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for Image {
+    fn len(&self) -> u64 {
+        self.geometry.disk_len
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> block::Result<()> {
+        BlockError::check_range(offset, buf.len() as u64, self.geometry.disk_len)?;
+        // The lock is held until the bytes are read, so that a cluster freed meanwhile is not read after its reuse.
+        Ok(self.read_in(&self.state(), offset, buf)?)
+    }
+
+    fn extent_at(&self, offset: u64, max_len: u64) -> block::Result<Extent> {
+        let extent = self.map(offset, max_len)?;
+        let kind = match extent.kind {
+            MappedKind::Data { .. } | MappedKind::Compressed => ExtentKind::Data,
+            MappedKind::Zero { host_offset: Some(_) } => ExtentKind::Zero,
+            MappedKind::Zero { host_offset: None } => ExtentKind::Hole,
+            MappedKind::Unallocated => match &self.backing {
+                Some(below) => return backing::extent_padded(&**below, offset, extent.len),
+                None => ExtentKind::Hole,
+            },
+        };
+        Ok(Extent { len: extent.len, kind })
+    }
+}

@@ -1,0 +1,129 @@
+//! Giving back what nobody uses: free clusters of the file become holes, and its end is cut off.
+
+use std::collections::HashMap;
+
+use block::{ExtentKind, ReadAt, Storage, WriteAt};
+
+use crate::Result;
+use crate::image::{Image, State};
+use crate::l2_entry::{self, L2Entry, Stream};
+use crate::references::References;
+
+/// What was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reclaimed {
+    /// Bytes of the file that held something and now read as zeros or are cut off.
+    pub bytes: u64,
+}
+
+/// Makes every byte of the file that `counts` calls unused read as zeros. The new tables must be safe on the disk. May be
+/// interrupted, and repeated: what is a hole already is left alone.
+pub(crate) fn reclaim(image: &Image, state: &State, counts: &References) -> Result<Reclaimed> {
+    let geometry = image.geometry;
+    let storage = &*image.storage;
+    let mut reclaimed = Reclaimed::default();
+    let end = (counts.end() << geometry.cluster_bits).max(geometry.cluster_size().min(storage.len()));
+    if storage.len() > end {
+        reclaimed.bytes += storage.len() - end;
+        storage.set_len(end)?;
+    }
+    let clusters = storage.len().div_ceil(geometry.cluster_size());
+    let mut cluster = 0;
+    while cluster < clusters {
+        if counts.get(cluster) != 0 {
+            cluster += 1;
+            continue;
+        }
+        let start = cluster << geometry.cluster_bits;
+        while cluster < clusters && counts.get(cluster) == 0 {
+            cluster += 1;
+        }
+        let stop = (cluster << geometry.cluster_bits).min(storage.len());
+        reclaimed.bytes += clear(storage, start, stop)?;
+    }
+    if counts.any_compressed && state.header.roots.snapshots == 0 {
+        reclaimed.bytes += clear_between_streams(image, state, counts)?;
+    }
+    Ok(reclaimed)
+}
+
+/// Punches what holds data between two offsets of the file; returns how many bytes that was.
+fn clear(storage: &dyn Storage, start: u64, stop: u64) -> Result<u64> {
+    let mut at = start;
+    let mut cleared = 0;
+    while at < stop {
+        let extent = storage.extent_at(at, stop - at)?;
+        // Where holes cannot be told from data, zeros are not written again.
+        if extent.kind == ExtentKind::Data && !reads_as_zeros(storage, at, extent.len)? {
+            storage.discard(at, extent.len)?;
+            cleared += extent.len;
+        }
+        at += extent.len;
+    }
+    Ok(cleared)
+}
+
+fn reads_as_zeros(storage: &dyn Storage, start: u64, len: u64) -> Result<bool> {
+    let mut buf = vec![0; len.min(1 << 20) as usize];
+    let mut done = 0;
+    while done < len {
+        let step = (len - done).min(buf.len() as u64) as usize;
+        storage.read_at(start + done, &mut buf[..step])?;
+        if !crate::transaction::is_zero(&buf[..step]) {
+            return Ok(false);
+        }
+        done += step as u64;
+    }
+    Ok(true)
+}
+
+/// Host clusters that hold compressed streams may hold, between them, what is left of streams that were freed.
+fn clear_between_streams(image: &Image, state: &State, counts: &References) -> Result<u64> {
+    let geometry = image.geometry;
+    let mut streams: Vec<Stream> = Vec::new();
+    for l1_index in 0..state.l1.len() {
+        let Some((offset, table)) = image.l2_table(state, l1_index)? else { continue };
+        for (l2_index, &raw) in table.iter().enumerate().filter(|&(_, &raw)| raw != 0) {
+            let entry = l2_entry::decode(raw, image.version, &geometry, offset + l2_index as u64 * 8)?;
+            if let L2Entry::Compressed(stream) = entry {
+                streams.push(stream);
+            }
+        }
+    }
+    streams.sort_unstable();
+    // A damaged image may have a stream lead into something else; only clusters that streams alone use are touched.
+    let mut users: HashMap<u64, u32> = HashMap::new();
+    for cluster in streams.iter().flat_map(|stream| stream.host_clusters(&geometry)) {
+        *users.entry(cluster).or_default() += 1;
+    }
+    let streams_alone = |cluster: u64| users.get(&cluster) == Some(&counts.get(cluster));
+    let mut cleared = 0;
+    let mut covered = 0;
+    for stream in &streams {
+        // A gap belongs to streams only within the clusters where the last stream ended and this one starts: clusters
+        // between them are free, and done with, or hold something else.
+        let gap_end = stream.offset;
+        if covered < gap_end {
+            let tail_end = covered.next_multiple_of(geometry.cluster_size()).min(gap_end);
+            let head = gap_end & !(geometry.cluster_size() - 1);
+            cleared += clear_zeroing(image, &streams_alone, covered, tail_end)?;
+            cleared += clear_zeroing(image, &streams_alone, head.max(tail_end), gap_end)?;
+        }
+        covered = covered.max(stream.end());
+    }
+    let tail_end = covered.next_multiple_of(geometry.cluster_size());
+    Ok(cleared + clear_zeroing(image, &streams_alone, covered, tail_end)?)
+}
+
+/// Zeroes a part of one host cluster that is in use, unless it reads as zeros already.
+fn clear_zeroing(image: &Image, may_clear: &dyn Fn(u64) -> bool, start: u64, stop: u64) -> Result<u64> {
+    let stop = stop.min(image.storage.len());
+    if start >= stop
+        || !may_clear(start >> image.geometry.cluster_bits)
+        || reads_as_zeros(&*image.storage, start, stop - start)?
+    {
+        return Ok(0);
+    }
+    image.storage.write_zeroes(start, stop - start)?;
+    Ok(stop - start)
+}
