@@ -123,7 +123,7 @@ impl Guest {
     /// Finds what a path leads to. Trailing slashes say nothing.
     pub(crate) fn find(&self, path: &[u8], follow: Follow) -> Result<Target> {
         path::check(path)?;
-        let (mut here, start) = self.nearest_directory(path);
+        let (mut here, start) = self.nearest_directory(path, follow);
         let mut rest = path[start..].to_vec();
         let mut at = 0;
         // While `rest[at..]` is no longer than this, all of it is a tail of `path`, and what was walked is a prefix.
@@ -218,12 +218,16 @@ impl Guest {
     }
 
     /// The nearest directory on the way to `path` that is remembered, and how much of the path leads to it.
-    fn nearest_directory(&self, path: &[u8]) -> (Directory, usize) {
+    fn nearest_directory(&self, path: &[u8], follow: Follow) -> (Directory, usize) {
         let cache = self.cache();
+        let whole = trim(path).len();
         let slashes = path.iter().enumerate().skip(1).rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in std::iter::once(path.len()).chain(slashes).take(MAX_PREFIXES) {
             if let Some(directory) = cache.directory(&path[..end]) {
-                return (Directory::clone(&directory), end);
+                // What the whole path led to may have been found through a link that is itself what is asked for now.
+                if end < whole || follow == Follow::Always || directory.path == path[..end] {
+                    return (Directory::clone(&directory), end);
+                }
             }
         }
         (Directory::root(self.table.root()), 0)
@@ -258,5 +262,25 @@ fn goes_on(metadata: &Metadata, follow: Follow) -> bool {
         FileKind::Directory => true,
         FileKind::Symlink => follow == Follow::Always,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::memory::MemoryFileSystem;
+    use crate::{FileKind, Guest};
+
+    #[test]
+    fn a_link_stays_a_link_after_it_was_followed() {
+        let mut root = MemoryFileSystem::new();
+        root.add_file("/real/file", "").unwrap();
+        root.add_symlink("/link", "real").unwrap();
+        let guest = Guest::from_file_systems(Box::new(root), Vec::new()).unwrap();
+        assert!(guest.lstat(b"/link/file").unwrap().is_some());
+        for path in [&b"/link"[..], b"/link/", b"//link"] {
+            assert_eq!(guest.stat(path).unwrap().unwrap().kind, FileKind::Directory);
+            assert_eq!(guest.lstat(path).unwrap().unwrap().kind, FileKind::Symlink);
+        }
+        assert_eq!(guest.read_link(b"/link").unwrap(), b"real");
     }
 }
