@@ -34,6 +34,12 @@ pub struct HostFile {
     regular: bool,
 }
 
+impl Drop for HostFile {
+    fn drop(&mut self) {
+        lock::release(&self.file);
+    }
+}
+
 impl HostFile {
     /// Opens an existing file.
     ///

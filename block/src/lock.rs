@@ -63,6 +63,17 @@ pub(crate) fn acquire(file: &File, path: &Path, writer: bool) -> Result<()> {
     Ok(())
 }
 
+/// Gives all locks back. Closing the file does so too, but only once no process that was forked meanwhile, and has not
+/// yet executed its program, holds the descriptor.
+pub(crate) fn release(file: &File) {
+    for permission in [Permission::ConsistentRead, Permission::Write, Permission::Resize] {
+        for base in [USED_BASE, DENIED_BASE] {
+            // What cannot be given back here goes with the file.
+            let _ = os::unlock(file, base + permission as i64);
+        }
+    }
+}
+
 fn lock_error(path: &Path, source: std::io::Error) -> Error {
     Error::Open { path: path.to_owned(), source }
 }
@@ -99,6 +110,13 @@ mod os {
         if status == 0 { Ok(()) } else { tolerate(io::Error::last_os_error()) }
     }
 
+    pub(super) fn unlock(file: &File, byte: i64) -> io::Result<()> {
+        let lock = request(libc::F_UNLCK, byte);
+        // SAFETY: as above.
+        let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Whether another open file description holds a lock on the byte.
     pub(super) fn is_locked(file: &File, byte: i64) -> io::Result<bool> {
         let mut lock = request(libc::F_WRLCK, byte);
@@ -119,6 +137,10 @@ mod os {
 
     // Open-file-description locks are Linux's; QEMU takes none elsewhere either.
     pub(super) fn lock_shared(_: &File, _: i64) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn unlock(_: &File, _: i64) -> io::Result<()> {
         Ok(())
     }
 

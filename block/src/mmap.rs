@@ -15,6 +15,14 @@ use crate::{Error, ReadAt, Result, lock};
 #[derive(Debug)]
 pub struct MappedFile {
     map: Mmap,
+    /// Kept open for its locks.
+    file: File,
+}
+
+impl Drop for MappedFile {
+    fn drop(&mut self) {
+        lock::release(&self.file);
+    }
 }
 
 impl MappedFile {
@@ -34,7 +42,7 @@ impl MappedFile {
         // SAFETY: the bytes are only ever copied out (`read_at`), never lent, so no reference to memory that another
         // process may change outlives a copy; the lock taken above tells cooperating programs not to resize the file.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Ok(Self { map })
+        Ok(Self { map, file })
     }
 }
 
