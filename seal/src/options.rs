@@ -1,0 +1,36 @@
+//! What a caller chooses besides the operations.
+
+/// What a caller chooses besides the operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Whether to go on with a warning where a file system that a selected operation looks into is not mounted.
+    /// Without this such a run is refused with [`Error::Unmounted`](crate::Error::Unmounted).
+    pub allow_unmounted: bool,
+    /// Whether to scrub unused space after the operations. What was removed can be read from the disk until then.
+    pub scrub: bool,
+    /// Which accounts operation `user-account` removes.
+    pub accounts: Accounts,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { allow_unmounted: false, scrub: true, accounts: Accounts::default() }
+    }
+}
+
+/// Which of the ordinary accounts are removed. Names that the guest does not have are no error.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Accounts {
+    /// These stay, whatever else is said.
+    pub keep: Vec<String>,
+    /// If not empty: only these go.
+    pub remove: Vec<String>,
+}
+
+impl Accounts {
+    /// Whether an ordinary account of this name is to go.
+    pub(crate) fn goes(&self, name: &[u8]) -> bool {
+        let is_in = |names: &[String]| names.iter().any(|listed| listed.as_bytes() == name);
+        !is_in(&self.keep) && (self.remove.is_empty() || is_in(&self.remove))
+    }
+}
