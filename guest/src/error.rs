@@ -10,6 +10,29 @@ pub enum Error {
     /// The disk failed.
     #[error(transparent)]
     Io(#[from] block::Error),
+    /// The partition table is damaged.
+    #[error(transparent)]
+    Volumes(volumes::Error),
+    /// No volume holds the root of a system.
+    #[error("no root file system found: {}", list(volumes))]
+    NoRoot {
+        /// What each volume is instead.
+        volumes: Vec<NotRoot>,
+    },
+    /// More than one volume holds the root of a system.
+    #[error("several root file systems found: {}", list(roots))]
+    SeveralRoots {
+        /// All of them.
+        roots: Vec<Root>,
+    },
+    /// The volume that was asked for is not on the disk.
+    #[error("there is no volume {name:?} on the disk, only {}", volumes.join(", "))]
+    NoSuchVolume {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        volumes: Vec<String>,
+    },
     /// A file system failed with an error of its own.
     #[error(transparent)]
     FileSystem(Box<dyn std::error::Error + Send + Sync + 'static>),
@@ -86,6 +109,53 @@ pub enum Error {
     /// The file system is full.
     #[error("no space left in the file system")]
     NoSpace,
+}
+
+/// A volume that holds no root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotRoot {
+    /// Its name: `gpt:3`.
+    pub device: String,
+    /// What it is instead.
+    pub reason: String,
+}
+
+impl std::fmt::Display for NotRoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is {}", self.device, self.reason)
+    }
+}
+
+/// A volume that holds the root of a system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Its name: `gpt:3`.
+    pub device: String,
+    /// Which system, in its own words; empty where it does not say.
+    pub os: String,
+}
+
+impl std::fmt::Display for Root {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.os.as_str() {
+            "" => f.write_str(&self.device),
+            os => write!(f, "{} ({os})", self.device),
+        }
+    }
+}
+
+fn list(items: &[impl std::fmt::Display]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    if items.is_empty() { "there is no volume".to_owned() } else { items.join("; ") }
+}
+
+impl From<volumes::Error> for Error {
+    fn from(error: volumes::Error) -> Self {
+        match error {
+            volumes::Error::Io(error) => Self::Io(error),
+            error => Self::Volumes(error),
+        }
+    }
 }
 
 impl Error {

@@ -50,7 +50,7 @@ mod resolve;
 mod selinux;
 mod walk;
 
-pub use error::{Error, Result};
+pub use error::{Error, NotRoot, Result, Root};
 pub use file_system::{
     DirEntry, FileKind, FileSystem, InodeNumber, Metadata, NewNode, Ownership, ScrubReport, Timestamp,
 };
