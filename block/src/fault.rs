@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{Error, Extent, ReadAt, Result, Storage, WriteAt};
+use crate::{AllocationUnit, Error, Extent, ReadAt, Result, Storage, WriteAt};
 
 /// A storage that passes everything on to another until a chosen number of calls has been made, and fails
 /// every call from then on, as a disk that was pulled out does.
@@ -51,6 +51,10 @@ impl<S: Storage> ReadAt for Fault<S> {
     fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent> {
         self.pass("seek in", offset, max_len)?;
         self.storage.extent_at(offset, max_len)
+    }
+
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        self.storage.allocation_unit()
     }
 }
 

@@ -1,14 +1,14 @@
 //! A file of the host.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
-use crate::{Error, Extent, ExtentKind, ReadAt, Result, Storage, WriteAt, lock};
+use crate::{AllocationUnit, Error, Extent, ExtentKind, ReadAt, Result, Storage, WriteAt, lock};
 
 /// How a [`HostFile`] is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +160,11 @@ impl ReadAt for HostFile {
         let hole =
             seek(&self.file, SeekFrom::Hole(offset)).map_err(|e| self.io("seek in", offset, max_len, e.into()))?;
         Ok(Extent { len: hole.clamp(offset + 1, end) - offset, kind: ExtentKind::Data })
+    }
+
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        let len = self.file.metadata().ok()?.blksize();
+        (len > 0).then_some(AllocationUnit { len, start: 0 })
     }
 }
 

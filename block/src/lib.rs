@@ -45,7 +45,7 @@ pub use file::{Access, HostFile};
 pub use memory::Memory;
 pub use mmap::MappedFile;
 pub use overlay::Overlay;
-pub use read_at::{Extent, ExtentKind, ReadAt, read_vec};
+pub use read_at::{AllocationUnit, Extent, ExtentKind, ReadAt, read_vec};
 pub use trace::{Event, Outcome, Trace, replay};
 pub use window::Window;
 pub use write_at::{Storage, WriteAt};

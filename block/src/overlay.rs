@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{Error, Extent, ExtentKind, ReadAt, Result, WriteAt};
+use crate::{AllocationUnit, Error, Extent, ExtentKind, ReadAt, Result, WriteAt};
 
 const CHUNK: u64 = 4096;
 
@@ -105,6 +105,10 @@ impl<D: ReadAt> ReadAt for Overlay<D> {
         }
         let limit = chunks.range(first..).next().map_or(max_len, |(&next, _)| max_len.min(next * CHUNK - offset));
         self.below.extent_at(offset, limit)
+    }
+
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        Some(AllocationUnit { len: CHUNK, start: 0 })
     }
 }
 

@@ -28,6 +28,30 @@ pub trait ReadAt: Send + Sync {
         Error::check_range(offset, max_len.max(1), self.len())?;
         Ok(Extent { len: max_len, kind: ExtentKind::Data })
     }
+
+    /// The unit in which the device holds space, where that is known: discarding a whole unit gives its space back and
+    /// makes it a hole, discarding a part of one only makes it read as zeros. The default knows nothing.
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        None
+    }
+}
+
+/// The unit in which a device holds space: a cluster of an image, a block of the host's file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllocationUnit {
+    /// Bytes of a unit, at least 1.
+    pub len: u64,
+    /// The offset of the first unit that begins on this device; below `len`.
+    pub start: u64,
+}
+
+impl AllocationUnit {
+    /// The part of the bytes from `offset` to `end` that is whole units, if there is one.
+    pub fn whole(&self, offset: u64, end: u64) -> Option<std::ops::Range<u64>> {
+        let first = self.start + offset.saturating_sub(self.start).div_ceil(self.len) * self.len;
+        let last = self.start + end.checked_sub(self.start)? / self.len * self.len;
+        (first < last).then_some(first..last)
+    }
 }
 
 /// How a run of bytes is held by a device.
@@ -75,7 +99,26 @@ macro_rules! forward_read {
             fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent> {
                 (**self).extent_at(offset, max_len)
             }
+            fn allocation_unit(&self) -> Option<AllocationUnit> {
+                (**self).allocation_unit()
+            }
         }
     )*};
 }
 forward_read!(std::sync::Arc<T>, Box<T>, &T);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_units_lie_inside() {
+        let unit = AllocationUnit { len: 64, start: 10 };
+        assert_eq!(unit.whole(10, 74), Some(10..74));
+        assert_eq!(unit.whole(0, 80), Some(10..74));
+        assert_eq!(unit.whole(11, 202), Some(74..202));
+        assert_eq!(unit.whole(11, 137), None);
+        assert_eq!(unit.whole(0, 5), None);
+        assert_eq!(unit.whole(80, 80), None);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::{Extent, Memory, ReadAt, Result, Storage, WriteAt};
+use crate::{AllocationUnit, Extent, Memory, ReadAt, Result, Storage, WriteAt};
 
 /// One thing done to a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,10 @@ impl<S: Storage> ReadAt for Trace<S> {
 
     fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent> {
         self.storage.extent_at(offset, max_len)
+    }
+
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        self.storage.allocation_unit()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A range of another device: a partition, say.
 
-use crate::{Error, Extent, ReadAt, Result, WriteAt};
+use crate::{AllocationUnit, Error, Extent, ReadAt, Result, WriteAt};
 
 /// A range of another device, as a device of its own.
 #[derive(Debug, Clone)]
@@ -44,6 +44,13 @@ impl<D: ReadAt> ReadAt for Window<D> {
     fn extent_at(&self, offset: u64, max_len: u64) -> Result<Extent> {
         self.device.extent_at(self.translate(offset, max_len.max(1))?, max_len)
     }
+
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        let below = self.device.allocation_unit()?;
+        // Where the first unit that begins at or after the window's start does so, seen from there.
+        let into = (self.start % below.len + below.len - below.start % below.len) % below.len;
+        Some(AllocationUnit { len: below.len, start: (below.len - into) % below.len })
+    }
 }
 
 impl<D: WriteAt> WriteAt for Window<D> {
@@ -61,5 +68,20 @@ impl<D: WriteAt> WriteAt for Window<D> {
 
     fn flush(&self) -> Result<()> {
         self.device.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Memory, Overlay};
+
+    #[test]
+    fn units_begin_where_those_below_do() {
+        let below = Overlay::new(Memory::new(1 << 20));
+        for (start, first) in [(0, 0), (4096, 0), (1, 4095), (5000, 3192)] {
+            let window = Window::new(&below, start, 65536).unwrap();
+            assert_eq!(window.allocation_unit(), Some(AllocationUnit { len: 4096, start: first }));
+        }
     }
 }
