@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use block::{Error as BlockError, Extent, ExtentKind, ReadAt};
+use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt};
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::image::{Image, State};
@@ -213,5 +213,9 @@ impl ReadAt for Image {
             },
         };
         Ok(Extent { len: extent.len, kind })
+    }
+
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        Some(AllocationUnit { len: self.geometry.cluster_size(), start: 0 })
     }
 }

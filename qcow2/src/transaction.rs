@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use block::{Error as BlockError, Extent, ExtentKind, ReadAt, WriteAt};
+use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt, WriteAt};
 
 use crate::address::{GuestCluster, HostCluster};
 use crate::commit::{self, Allocator};
 use crate::image::Image;
 use crate::references::Accounting;
-use crate::{Error, Result};
+use crate::{Error, Result, reclaim};
 
 /// What a cluster of the virtual disk is to hold.
 #[derive(Debug)]
@@ -108,6 +108,14 @@ impl Transaction {
     pub fn is_changed(&self) -> bool {
         let state = self.state();
         !state.changed.is_empty() || state.delete_snapshots
+    }
+
+    /// Bytes of the file that hold something that the image as it was no longer uses; a commit gives them back.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn stale_host_bytes(&self) -> Result<u64> {
+        reclaim::stale_bytes(&self.image, &self.state().accounting.references)
     }
 
     /// Makes all changes the image's own, and gives back what is no longer used.
@@ -320,6 +328,10 @@ impl ReadAt for Transaction {
             None => max_len,
         };
         self.image.extent_at(offset, limit)
+    }
+
+    fn allocation_unit(&self) -> Option<AllocationUnit> {
+        self.image.allocation_unit()
     }
 }
 
