@@ -43,6 +43,8 @@ pub(crate) struct Group {
     pub inode_bitmap_checksum: u32,
     /// Whether it differs from the descriptor on the disk.
     pub dirty: bool,
+    /// Whether a bitmap was changed, so that its checksum is to be computed before the descriptor is written.
+    pub bitmaps_changed: bool,
 }
 
 impl Group {
@@ -78,6 +80,7 @@ impl Group {
             block_bitmap_checksum: count(raw.bg_block_bitmap_csum_lo.get(), raw.bg_block_bitmap_csum_hi.get()),
             inode_bitmap_checksum: count(raw.bg_inode_bitmap_csum_lo.get(), raw.bg_inode_bitmap_csum_hi.get()),
             dirty: false,
+            bitmaps_changed: false,
         };
         let inside = |block: u64, len: u64| {
             block >= superblock.first_data_block

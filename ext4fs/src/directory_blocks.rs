@@ -109,6 +109,35 @@ impl DirectoryBlocks for DirectoryMut<'_> {
     }
 }
 
+impl DirectoryBlocksMut for DirectoryMut<'_> {
+    fn write(&mut self, block: u32, bytes: &[u8]) -> Result<()> {
+        let block = self.fs.directory_block(&self.inode, block)?;
+        self.fs.cache.put(block, BlockKind::Directory, bytes.to_vec())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<u32> {
+        let logical = self.block_count();
+        self.fs.require_blocks(1 + self.fs.map_growth(1))?;
+        let goal = match logical.checked_sub(1) {
+            Some(last) => self.fs.directory_block(&self.inode, last)? + 1,
+            None => self.fs.inode_goal(self.inode.number)?,
+        };
+        let block = self.fs.allocate_blocks(goal, 1)?.start;
+        self.fs.add_mapping(&mut self.inode, logical, block, 1)?;
+        self.fs.cache.put(block, BlockKind::Directory, bytes.to_vec())?;
+        self.inode.set_size((u64::from(logical) + 1) * self.fs.superblock.block_size as u64);
+        self.fs.write_inode(&self.inode)?;
+        Ok(logical)
+    }
+
+    fn set_indexed(&mut self, indexed: bool) -> Result<()> {
+        let mut flags = self.inode.flags();
+        flags.set(InodeFlags::INDEX, indexed);
+        self.inode.set_flags(flags);
+        self.fs.write_inode(&self.inode)
+    }
+}
+
 /// Whether a name can be given to a new entry.
 pub(crate) fn check_name(name: &[u8]) -> Result<()> {
     let bad = name.is_empty()

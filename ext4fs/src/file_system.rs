@@ -192,6 +192,7 @@ impl FileSystem {
         let size = self.superblock.descriptor_size;
         for number in 0..self.groups.len() {
             if self.groups[number].dirty {
+                self.finish_bitmaps(number as u32)?;
                 let block = self.superblock.descriptor_block((number / per_block) as u32);
                 let bytes = self.cache.modify(block, BlockKind::GroupDescriptors, |_| Ok(()))?;
                 let start = number % per_block * size;
@@ -275,7 +276,7 @@ fn read_only_reason(superblock: &Superblock, cache: &MetadataCache, options: &Op
     if superblock.has_error_state() {
         return Some("it is marked as having errors; e2fsck has to repair it first".to_owned());
     }
-    let journal = superblock.features.compat.contains(Compat::HAS_JOURNAL);
+    let journal = superblock.has_journal();
     if journal && superblock.raw.s_journal_inum.get() == 0 {
         return Some("writing is not supported with an external journal".to_owned());
     }

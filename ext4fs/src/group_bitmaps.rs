@@ -2,6 +2,7 @@
 //!
 //! <https://docs.kernel.org/filesystems/ext4/bitmaps.html>; `fs/ext4/balloc.c`, `ext4_init_block_bitmap`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bitmap;
@@ -31,33 +32,37 @@ impl FileSystem {
             .get(group.inode_bitmap, BlockKind::InodeBitmap, |bytes| self.check_inode_bitmap(number, group, bytes))
     }
 
+    /// The runs of blocks in a group that nothing uses, in order.
+    pub(crate) fn free_runs(&self, number: u32) -> Result<Vec<Range<u64>>> {
+        let block_bitmap = self.block_bitmap(number)?;
+        let blocks = self.superblock.group_blocks(number);
+        let ratio = u64::from(self.superblock.cluster_ratio);
+        let runs = bitmap::clear_runs(&block_bitmap, 0..self.superblock.group_clusters(number));
+        let to_block = |cluster: u32| (blocks.start + u64::from(cluster) * ratio).min(blocks.end);
+        Ok(runs.map(|run| to_block(run.start)..to_block(run.end)).collect())
+    }
+
     /// Changes bits of a group's block bitmap. A group that was never written is from now on.
     pub(crate) fn change_block_bitmap(&mut self, number: u32, change: impl FnOnce(&mut [u8])) -> Result<()> {
-        let group = self.group(number)?.clone();
-        if group.flags.contains(GroupFlags::BLOCK_UNINIT) {
+        let block = self.group(number)?.block_bitmap;
+        if self.group(number)?.flags.contains(GroupFlags::BLOCK_UNINIT) {
             let computed = self.computed_block_bitmap(number);
-            self.cache.put(group.block_bitmap, BlockKind::BlockBitmap, computed)?;
+            self.cache.put(block, BlockKind::BlockBitmap, computed)?;
             self.group_mut(number)?.flags.remove(GroupFlags::BLOCK_UNINIT);
         } else {
             self.block_bitmap(number)?;
         }
-        let bytes = self.cache.modify(group.block_bitmap, BlockKind::BlockBitmap, |_| Ok(()))?;
-        change(bytes);
-        if self.superblock.features.metadata_csum() {
-            let bits = self.superblock.blocks_per_group / self.superblock.cluster_ratio;
-            let sum = bitmap_checksum(&self.superblock, bytes, bits);
-            self.group_mut(number)?.block_bitmap_checksum = sum;
-        }
-        self.group_mut(number)?;
+        change(self.cache.modify(block, BlockKind::BlockBitmap, |_| Ok(()))?);
+        self.group_mut(number)?.bitmaps_changed = true;
         Ok(())
     }
 
     /// Changes bits of a group's inode bitmap. A group that was never written is from now on.
     pub(crate) fn change_inode_bitmap(&mut self, number: u32, change: impl FnOnce(&mut [u8])) -> Result<()> {
-        let group = self.group(number)?.clone();
-        if group.flags.contains(GroupFlags::INODE_UNINIT) {
+        let block = self.group(number)?.inode_bitmap;
+        if self.group(number)?.flags.contains(GroupFlags::INODE_UNINIT) {
             let empty = self.empty_inode_bitmap();
-            self.cache.put(group.inode_bitmap, BlockKind::InodeBitmap, empty)?;
+            self.cache.put(block, BlockKind::InodeBitmap, empty)?;
             let unused = self.superblock.inodes_per_group;
             let group = self.group_mut(number)?;
             group.flags.remove(GroupFlags::INODE_UNINIT);
@@ -65,13 +70,29 @@ impl FileSystem {
         } else {
             self.inode_bitmap(number)?;
         }
-        let bytes = self.cache.modify(group.inode_bitmap, BlockKind::InodeBitmap, |_| Ok(()))?;
-        change(bytes);
-        if self.superblock.features.metadata_csum() {
-            let sum = bitmap_checksum(&self.superblock, bytes, self.superblock.inodes_per_group);
-            self.group_mut(number)?.inode_bitmap_checksum = sum;
+        change(self.cache.modify(block, BlockKind::InodeBitmap, |_| Ok(()))?);
+        self.group_mut(number)?.bitmaps_changed = true;
+        Ok(())
+    }
+
+    /// Computes the checksums of bitmaps that were changed since this was last done.
+    pub(crate) fn finish_bitmaps(&mut self, number: u32) -> Result<()> {
+        if !std::mem::take(&mut self.group_mut(number)?.bitmaps_changed) || !self.superblock.features.metadata_csum() {
+            return Ok(());
         }
-        self.group_mut(number)?;
+        let blocks = self.block_bitmap(number)?;
+        let inodes = self.inode_bitmap(number)?;
+        let clusters = self.superblock.blocks_per_group / self.superblock.cluster_ratio;
+        let block_sum = bitmap_checksum(&self.superblock, &blocks, clusters);
+        let inode_sum = bitmap_checksum(&self.superblock, &inodes, self.superblock.inodes_per_group);
+        let group = self.group_mut(number)?;
+        // A bitmap that was never written has no checksum.
+        if !group.flags.contains(GroupFlags::BLOCK_UNINIT) {
+            group.block_bitmap_checksum = block_sum;
+        }
+        if !group.flags.contains(GroupFlags::INODE_UNINIT) {
+            group.inode_bitmap_checksum = inode_sum;
+        }
         Ok(())
     }
 

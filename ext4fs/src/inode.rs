@@ -83,6 +83,11 @@ impl Inode {
         self.raw.i_mode.get()
     }
 
+    /// Sets the lower 12 bits of the mode.
+    pub(crate) fn set_permissions(&mut self, mode: u32) {
+        self.raw.i_mode = (self.mode() & 0xF000 | mode as u16 & 0o7777).into();
+    }
+
     pub(crate) fn kind(&self) -> Result<FileKind> {
         FileKind::from_mode(self.mode()).ok_or_else(|| {
             let expected = format!("i_mode names a kind of file, found {:#o}", self.mode());

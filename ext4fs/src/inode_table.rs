@@ -5,6 +5,7 @@
 use crate::file_system::FileSystem;
 use crate::inode::{self, Inode, extra_isize};
 use crate::layout::inode::BASE_LEN;
+use crate::limits::MAX_RUN_BYTES;
 use crate::metadata_cache::{Block, BlockKind};
 use crate::superblock::Superblock;
 use crate::{Error, Result};
@@ -89,6 +90,37 @@ impl FileSystem {
             let len = slot.len() - start;
             slot[start..].copy_from_slice(&attributes[..len]);
             inode.encode(slot, superblock);
+        })
+    }
+
+    /// Calls `visit` with the number and the slot of each inode of a group that was ever used, in use or not. The
+    /// table is read in large runs, past the cache but with its changes.
+    pub(crate) fn for_each_slot(&self, group: u32, mut visit: impl FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+        let descriptor = self.group(group)?;
+        let size = self.superblock.inode_size;
+        let per_block = (self.superblock.block_size / size) as u32;
+        let used = descriptor.inodes_ever_used(&self.superblock);
+        let run = (MAX_RUN_BYTES / self.superblock.block_size) as u32;
+        let mut number = group * self.superblock.inodes_per_group + 1;
+        let mut buffer = Vec::new();
+        for first in (0..used.div_ceil(per_block)).step_by(run as usize) {
+            let blocks = (used.div_ceil(per_block) - first).min(run);
+            buffer.resize(blocks as usize * self.superblock.block_size, 0);
+            self.cache.read_run(descriptor.inode_table + u64::from(first), 0, &mut buffer)?;
+            let slots = (used - first * per_block).min(blocks * per_block) as usize;
+            for slot in buffer.chunks_exact(size).take(slots) {
+                visit(number, slot)?;
+                number += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces all bytes of an inode's slot, and sets the checksum. For who knows what the bytes mean.
+    pub(crate) fn write_slot(&mut self, number: u32, bytes: &[u8]) -> Result<()> {
+        self.modify_slot(number, |slot, superblock| {
+            slot.copy_from_slice(bytes);
+            inode::set_checksum(slot, superblock, number);
         })
     }
 

@@ -2,30 +2,38 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod allocate;
+mod attribute;
 mod bitmap;
 mod block_group;
 mod block_map;
+mod block_map_edit;
 mod checksum;
 mod directory;
 mod directory_blocks;
 mod error;
+mod extent_edit;
 mod extent_tree;
 mod features;
 mod file_read;
 mod file_system;
+mod file_write;
 mod group_bitmaps;
 mod inode;
 mod inode_table;
 mod journal;
 mod layout;
 mod limits;
+mod link;
 mod look;
 mod mapping;
 mod metadata;
 mod metadata_cache;
+mod orphan;
 mod path;
 mod recover;
 mod superblock;
+mod unlink;
 mod xattr;
 
 pub use error::{Corrupt, Error, Result};

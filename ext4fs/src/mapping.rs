@@ -1,8 +1,10 @@
 //! From a file's logical blocks to the blocks of the file system, whichever way the inode maps them.
 
 use crate::Result;
+use crate::extent_tree::Extent;
 use crate::file_system::FileSystem;
 use crate::inode::{Inode, InodeFlags};
+use crate::layout::extent::MAX_WRITTEN_LEN;
 
 /// Where a run of logical blocks is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,5 +84,63 @@ impl FileSystem {
         } else {
             self.for_each_indirect_block(inode, visit)
         }
+    }
+
+    /// Lets `len` logical blocks from `logical` on, which must be a hole, be the blocks from `block` on, with data in them.
+    pub(crate) fn add_mapping(&mut self, inode: &mut Inode, logical: u32, block: u64, len: u32) -> Result<()> {
+        self.count_blocks(inode, u64::from(len))?;
+        if inode.flags().contains(InodeFlags::EXTENTS) {
+            let mut done = 0;
+            while done < len {
+                let part = (len - done).min(u32::from(MAX_WRITTEN_LEN));
+                let physical = block + u64::from(done);
+                self.insert_extent(inode, Extent { logical: logical + done, len: part, physical, unwritten: false })?;
+                done += part;
+            }
+            Ok(())
+        } else {
+            self.map_indirect_blocks(inode, logical, block, len)
+        }
+    }
+
+    /// Frees all blocks from logical block `from` on.
+    pub(crate) fn truncate_blocks(&mut self, inode: &mut Inode, from: u32) -> Result<()> {
+        if !inode.maps_blocks(&self.superblock) {
+            return Ok(());
+        }
+        if inode.flags().contains(InodeFlags::EXTENTS) {
+            self.truncate_extents(inode, from)
+        } else {
+            self.truncate_block_map(inode, from)
+        }
+    }
+
+    /// How many blocks at most an inode's map grows by when `data` blocks are added to it in the worst places.
+    pub(crate) fn map_growth(&self, data: u64) -> u64 {
+        // A node that was split is half full; an indirect block holds more than a node. Six levels may grow at once.
+        let half_node = (self.superblock.block_size / 12 / 2) as u64;
+        data.div_ceil(half_node) * 2 + 6
+    }
+
+    /// Where to look for blocks for an inode that has none yet.
+    pub(crate) fn inode_goal(&self, inode: u32) -> Result<u64> {
+        let (group, _) = self.superblock.locate_inode(inode)?;
+        Ok(self.superblock.group_first_block(group))
+    }
+
+    /// Counts blocks that an inode has taken.
+    pub(crate) fn count_blocks(&self, inode: &mut Inode, blocks: u64) -> Result<()> {
+        let sectors = inode.sectors(&self.superblock).saturating_add(blocks * self.sectors_per_block());
+        inode.set_sectors(sectors, &self.superblock)
+    }
+
+    /// Counts blocks that an inode has given back.
+    pub(crate) fn discount_blocks(&self, inode: &mut Inode, blocks: u64) -> Result<()> {
+        let sectors = inode.sectors(&self.superblock).saturating_sub(blocks * self.sectors_per_block());
+        inode.set_sectors(sectors, &self.superblock)
+    }
+
+    fn sectors_per_block(&self) -> u64 {
+        (self.superblock.block_size / 512) as u64
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::file_system::{FileSystem, ROOT_INODE};
 use crate::limits::{MAX_READ_LEN, MAX_SYMLINKS};
-use crate::metadata::{DirEntry, FileKind, Metadata};
+use crate::metadata::{DirEntry, FileKind, Metadata, NewNode, Ownership};
 use crate::{Error, Result};
 
 /// What a path leads to, seen from the directory that holds its last name.
@@ -16,6 +16,10 @@ pub(crate) struct Resolved {
     /// What the name names, if it exists.
     pub inode: Option<u32>,
 }
+
+const ROOT_FILE: Ownership = Ownership { mode: 0o644, uid: 0, gid: 0 };
+const ROOT_DIRECTORY: Ownership = Ownership { mode: 0o755, uid: 0, gid: 0 };
+const ROOT_SYMLINK: Ownership = Ownership { mode: 0o777, uid: 0, gid: 0 };
 
 /// What to do with a symbolic link at the end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +94,140 @@ impl FileSystem {
     /// [`Error::NotFound`], [`Error::NotADirectory`], [`Error::TooManySymlinks`].
     pub fn resolve(&self, path: &[u8]) -> Result<u32> {
         self.existing(path, LastLink::Follow)
+    }
+
+    /// Replaces the contents of a file, or makes it, owned by root and with mode 0644. An existing file keeps its
+    /// inode, mode, owner and attributes; symbolic links are followed, and lead to a new file where their end is missing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where the directory is missing, and what [`FileSystem::write_at`] and [`FileSystem::create`] say.
+    pub fn write(&mut self, path: &[u8], data: &[u8]) -> Result<()> {
+        let resolved = self.resolve_path(path, LastLink::Follow)?;
+        let inode = match resolved.inode {
+            Some(inode) => inode,
+            None => self.create(resolved.parent, &resolved.name, NewNode::File, ROOT_FILE)?,
+        };
+        // Blocks that stay are overwritten in place, so this takes no more room than the larger of both.
+        self.write_at(inode, 0, data)?;
+        self.set_len(inode, data.len() as u64)
+    }
+
+    /// Makes a directory, owned by root and with mode 0755.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::NotFound`] and the like.
+    pub fn create_dir(&mut self, path: &[u8]) -> Result<()> {
+        let (parent, name) = self.new_name(path)?;
+        self.create(parent, &name, NewNode::Directory, ROOT_DIRECTORY)?;
+        Ok(())
+    }
+
+    /// Makes a directory and all above it that are missing.
+    ///
+    /// # Errors
+    /// [`Error::NotADirectory`] where something else is in the way, and the like.
+    pub fn create_dir_all(&mut self, path: &[u8]) -> Result<()> {
+        let mut prefix = Vec::with_capacity(path.len() + 1);
+        for name in components(path) {
+            prefix.push(b'/');
+            prefix.extend_from_slice(&name);
+            match self.create_dir(&prefix) {
+                Ok(()) => {}
+                Err(Error::AlreadyExists | Error::InvalidName) => {
+                    self.directory_inode(self.existing(&prefix, LastLink::Follow)?)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a symbolic link at `path`, owned by root.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::NotFound`] and the like.
+    pub fn symlink(&mut self, target: &[u8], path: &[u8]) -> Result<()> {
+        let (parent, name) = self.new_name(path)?;
+        self.create(parent, &name, NewNode::Symlink(target), ROOT_SYMLINK)?;
+        Ok(())
+    }
+
+    /// Gives the file at `original`, or the symbolic link itself if it is one, another name.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::NotFound`], [`Error::IsADirectory`] and the like.
+    pub fn hard_link(&mut self, original: &[u8], path: &[u8]) -> Result<()> {
+        let inode = self.existing(original, LastLink::Keep)?;
+        let (parent, name) = self.new_name(path)?;
+        self.link(parent, &name, inode)
+    }
+
+    /// Renames as rename(2) does, replacing the target.
+    ///
+    /// # Errors
+    /// As [`FileSystem::rename`].
+    pub fn rename_path(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
+        let old = self.resolve_path(from, LastLink::Keep)?;
+        let new = self.resolve_path(to, LastLink::Keep)?;
+        self.rename(old.parent, &old.name, new.parent, &new.name)
+    }
+
+    /// Removes a name that is no directory's; a symbolic link itself, not what it leads to.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::IsADirectory`] and the like.
+    pub fn remove_file(&mut self, path: &[u8]) -> Result<()> {
+        let resolved = self.resolve_path(path, LastLink::Keep)?;
+        self.unlink(resolved.parent, &resolved.name)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::DirectoryNotEmpty`] and the like.
+    pub fn remove_dir_path(&mut self, path: &[u8]) -> Result<()> {
+        let resolved = self.resolve_path(path, LastLink::Keep)?;
+        self.remove_dir(resolved.parent, &resolved.name)
+    }
+
+    /// Removes a directory and all below it, following no symbolic link.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotADirectory`] and the like. What was removed before the error stays removed.
+    pub fn remove_dir_all(&mut self, path: &[u8]) -> Result<()> {
+        let resolved = self.resolve_path(path, LastLink::Keep)?;
+        let top = resolved.inode.ok_or(Error::NotFound)?;
+        self.directory_inode(top)?;
+        // Directories still to be removed, each with its parent and name; a directory comes back after what it holds.
+        let mut pending = vec![(resolved.parent, resolved.name, top, false)];
+        while let Some((parent, name, inode, emptied)) = pending.pop() {
+            if emptied {
+                self.remove_dir(parent, &name)?;
+                continue;
+            }
+            if pending.len() > self.superblock.inodes_count as usize {
+                return Err(Error::corrupt("directory", format_args!("inode {inode}"), "does not hold itself"));
+            }
+            pending.push((parent, name, inode, true));
+            for entry in self.read_dir(inode)? {
+                if entry.kind == FileKind::Directory {
+                    pending.push((inode, entry.name, entry.inode, false));
+                } else {
+                    self.unlink(inode, &entry.name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory and the name that a path would make. A slash at the end is let pass.
+    fn new_name(&self, path: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+        let resolved = self.resolve_path(&path[..end], LastLink::Keep)?;
+        match resolved.inode {
+            Some(_) => Err(Error::AlreadyExists),
+            None => Ok((resolved.parent, resolved.name)),
+        }
     }
 
     pub(crate) fn existing(&self, path: &[u8], last: LastLink) -> Result<u32> {

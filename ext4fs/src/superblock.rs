@@ -195,6 +195,11 @@ impl Superblock {
         self.raw.s_state.get() & STATE_VALID != 0
     }
 
+    /// Whether there is a journal, inside or elsewhere.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.features.compat.contains(Compat::HAS_JOURNAL)
+    }
+
     /// Whether a journal waits to be replayed.
     pub(crate) fn needs_recovery(&self) -> bool {
         self.features.incompat.contains(Incompat::RECOVER)

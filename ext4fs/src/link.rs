@@ -1,0 +1,287 @@
+//! Names: making inodes with a name, giving them other names, renaming.
+
+use crate::directory::{self, Entry};
+use crate::directory_blocks::check_name;
+use crate::extent_edit::init_root;
+use crate::features::{Incompat, RoCompat};
+use crate::file_system::{FileSystem, ROOT_INODE};
+use crate::file_write::check_writable;
+use crate::inode::{Inode, InodeFlags};
+use crate::limits::{MAX_LINKS, MAX_SYMLINK_LEN};
+use crate::metadata::{FileKind, NewNode, Ownership};
+use crate::metadata_cache::BlockKind;
+use crate::{Error, Result};
+
+/// Blocks that a new name may take in the worst case: a leaf, and a split at each level of the htree and of the map.
+const NAME_BLOCKS: u64 = 16;
+
+impl FileSystem {
+    /// Makes a new inode and names it. The name must be new. Owner and permissions are as given: nothing is
+    /// inherited from the directory.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::NoSpace`], [`Error::TooManyLinks`] for a
+    /// directory in a full one, [`Error::Invalid`] for a symbolic link's target that is empty, too long or holds a NUL.
+    pub fn create(&mut self, directory: u32, name: &[u8], node: NewNode<'_>, ownership: Ownership) -> Result<u32> {
+        self.change(|fs| {
+            let parent = fs.directory_for_new_name(directory, name)?;
+            if fs.find_entry(&parent, name)?.is_some() {
+                return Err(Error::AlreadyExists);
+            }
+            let (kind, target) = match node {
+                NewNode::File => (FileKind::File, None),
+                NewNode::Directory => (FileKind::Directory, None),
+                NewNode::Symlink(target) => (FileKind::Symlink, Some(target)),
+            };
+            if kind == FileKind::Directory {
+                fs.check_room_for_subdirectory(&parent)?;
+            }
+            if target.is_some_and(|t| t.is_empty() || t.len() > fs.max_target_len() || t.contains(&0)) {
+                return Err(Error::Invalid("a target has from 1 byte to less than a block, and no NUL"));
+            }
+            fs.require_blocks(NAME_BLOCKS)?;
+            let number = fs.allocate_inode(directory, kind == FileKind::Directory)?;
+            let mut inode = fs.fresh_inode(number, kind, ownership);
+            match target {
+                Some(target) if target.len() < inode.raw.i_block.len() => {
+                    inode.raw.i_block[..target.len()].copy_from_slice(target);
+                    inode.set_size(target.len() as u64);
+                }
+                _ if fs.superblock.features.incompat.contains(Incompat::EXTENTS) => {
+                    inode.set_flags(inode.flags() | InodeFlags::EXTENTS);
+                    init_root(&mut inode);
+                }
+                _ => {}
+            }
+            match target {
+                Some(target) if inode.size(&fs.superblock) == 0 => fs.write_inode_at(&mut inode, 0, target)?,
+                Some(_) => {}
+                None if kind == FileKind::Directory => fs.fill_directory(&mut inode, directory)?,
+                None => {}
+            }
+            fs.zero_inode(number)?;
+            fs.write_inode(&inode)?;
+            let mut parent = fs.insert_name(parent, name, number, kind)?;
+            if kind == FileKind::Directory {
+                fs.add_subdirectory(&mut parent);
+                fs.write_inode(&parent)?;
+            }
+            Ok(number)
+        })
+    }
+
+    /// Gives an inode (no directory) another name.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::NoSpace`], [`Error::IsADirectory`], [`Error::TooManyLinks`].
+    pub fn link(&mut self, directory: u32, name: &[u8], inode: u32) -> Result<()> {
+        self.change(|fs| {
+            let parent = fs.directory_for_new_name(directory, name)?;
+            if fs.find_entry(&parent, name)?.is_some() {
+                return Err(Error::AlreadyExists);
+            }
+            let mut inode = fs.inode(inode)?;
+            check_writable(&inode)?;
+            let kind = inode.kind()?;
+            if kind == FileKind::Directory {
+                return Err(Error::IsADirectory(inode.number));
+            }
+            if inode.links() >= MAX_LINKS {
+                return Err(Error::TooManyLinks(inode.number));
+            }
+            fs.require_blocks(NAME_BLOCKS)?;
+            inode.set_links(inode.links() + 1);
+            inode.set_changed(fs.clock);
+            fs.write_inode(&inode)?;
+            fs.insert_name(parent, name, inode.number, kind)?;
+            Ok(())
+        })
+    }
+
+    /// Renames as rename(2) does, replacing the target.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::DirectoryNotEmpty`], [`Error::IsADirectory`], [`Error::NotADirectory`] where the
+    /// target cannot be replaced; [`Error::Invalid`] where a directory would be moved into itself.
+    pub fn rename(&mut self, from: u32, from_name: &[u8], to: u32, to_name: &[u8]) -> Result<()> {
+        self.change(|fs| {
+            check_name(from_name)?;
+            let old_parent = fs.directory_inode(from)?;
+            check_writable(&old_parent)?;
+            let new_parent = fs.directory_for_new_name(to, to_name)?;
+            let entry = fs.find_entry(&old_parent, from_name)?.ok_or(Error::NotFound)?;
+            let mut inode = fs.inode(entry.inode)?;
+            check_writable(&inode)?;
+            let kind = inode.kind()?;
+            if kind == FileKind::Directory && from != to {
+                fs.check_not_below(to, inode.number)?;
+            }
+            let replaced = match fs.find_entry(&new_parent, to_name)? {
+                Some(target) if target.inode == inode.number => return Ok(()),
+                Some(target) => Some(fs.replaceable(target.inode, kind)?),
+                None => None,
+            };
+            let replaces_directory = replaced.as_ref().is_some_and(Inode::is_directory);
+            let moves_directory = kind == FileKind::Directory && from != to;
+            if moves_directory && !replaces_directory {
+                fs.check_room_for_subdirectory(&new_parent)?;
+            }
+            fs.require_blocks(NAME_BLOCKS)?;
+            if let Some(replaced) = replaced {
+                let format = fs.directory_format.clone();
+                let mut blocks = fs.directory_mut(new_parent)?;
+                directory::replace_inode(&mut blocks, &format, to_name, inode.number, kind.file_type())?;
+                let parent = blocks.inode;
+                fs.touch_directory(parent)?;
+                if replaces_directory {
+                    fs.drop_subdirectory(to)?;
+                }
+                fs.drop_link(replaced)?;
+            } else {
+                fs.insert_name(new_parent, to_name, inode.number, kind)?;
+            }
+            fs.remove_name(from, from_name)?;
+            if moves_directory {
+                let format = fs.directory_format.clone();
+                let mut blocks = fs.directory_mut(inode)?;
+                directory::replace_inode(&mut blocks, &format, b"..", to, FileKind::Directory.file_type())?;
+                inode = blocks.inode;
+                fs.drop_subdirectory(from)?;
+                let mut parent = fs.directory_inode(to)?;
+                fs.add_subdirectory(&mut parent);
+                fs.write_inode(&parent)?;
+            }
+            inode.set_changed(fs.clock);
+            fs.write_inode(&inode)
+        })
+    }
+
+    /// Adds a name to a directory, and returns the directory's inode as it now is.
+    fn insert_name(&mut self, parent: Inode, name: &[u8], inode: u32, kind: FileKind) -> Result<Inode> {
+        let format = self.directory_format.clone();
+        let file_type = if format.has_file_type { kind.file_type() } else { 0 };
+        let mut blocks = self.directory_mut(parent)?;
+        directory::insert(&mut blocks, &format, &Entry { inode, file_type, name: name.to_vec() })?;
+        let parent = blocks.inode;
+        self.touch_directory(parent)
+    }
+
+    /// Takes a name out of a directory.
+    pub(crate) fn remove_name(&mut self, directory: u32, name: &[u8]) -> Result<()> {
+        let format = self.directory_format.clone();
+        let parent = self.directory_inode(directory)?;
+        let mut blocks = self.directory_mut(parent)?;
+        directory::remove(&mut blocks, &format, name)?.ok_or(Error::NotFound)?;
+        let parent = blocks.inode;
+        self.touch_directory(parent)?;
+        Ok(())
+    }
+
+    fn touch_directory(&mut self, mut parent: Inode) -> Result<Inode> {
+        parent.set_modified(self.clock);
+        parent.set_changed(self.clock);
+        self.write_inode(&parent)?;
+        Ok(parent)
+    }
+
+    fn directory_for_new_name(&self, directory: u32, name: &[u8]) -> Result<Inode> {
+        check_name(name)?;
+        let inode = self.directory_inode(directory)?;
+        check_writable(&inode)?;
+        Ok(inode)
+    }
+
+    fn fresh_inode(&self, number: u32, kind: FileKind, ownership: Ownership) -> Inode {
+        let mut inode = Inode::new(number, &self.superblock);
+        inode.raw.i_mode = kind.mode_bits().into();
+        inode.set_permissions(ownership.mode);
+        inode.set_owner(ownership.uid, ownership.gid);
+        inode.set_links(if kind == FileKind::Directory { 2 } else { 1 });
+        inode.set_accessed(self.clock);
+        inode.set_modified(self.clock);
+        inode.set_changed(self.clock);
+        inode.set_created(self.clock);
+        // The kernel draws it at random, so that NFS can tell inodes of one number apart; we must give the same
+        // image each time, and the clock and the number tell them apart as well.
+        let seed = self.clock.seconds.to_le_bytes();
+        inode.raw.i_generation = crate::checksum::crc32c(number, &seed).into();
+        inode
+    }
+
+    fn fill_directory(&mut self, inode: &mut Inode, parent: u32) -> Result<()> {
+        let block = self.allocate_blocks(self.inode_goal(inode.number)?, 1)?.start;
+        let seed = inode.checksum_seed(&self.superblock);
+        let bytes = directory::first_block(&self.directory_format, seed, inode.number, parent);
+        self.cache.put(block, BlockKind::Directory, bytes)?;
+        inode.set_size(self.superblock.block_size as u64);
+        self.add_mapping(inode, 0, block, 1)
+    }
+
+    fn max_target_len(&self) -> usize {
+        MAX_SYMLINK_LEN.min(self.superblock.block_size - 1)
+    }
+
+    /// Whether directories with more links than fit say 1 link.
+    fn dir_nlink(&self) -> bool {
+        self.superblock.features.ro_compat.contains(RoCompat::DIR_NLINK)
+    }
+
+    fn check_room_for_subdirectory(&self, parent: &Inode) -> Result<()> {
+        if parent.links() >= MAX_LINKS && !self.dir_nlink() { Err(Error::TooManyLinks(parent.number)) } else { Ok(()) }
+    }
+
+    /// Counts the `..` of a new subdirectory.
+    fn add_subdirectory(&self, parent: &mut Inode) {
+        match parent.links() {
+            1 => {}
+            links if links >= MAX_LINKS => parent.set_links(1),
+            links => parent.set_links(links + 1),
+        }
+    }
+
+    /// Discounts the `..` of a subdirectory that went.
+    pub(crate) fn drop_subdirectory(&mut self, parent: u32) -> Result<()> {
+        let mut parent = self.directory_inode(parent)?;
+        if parent.links() > 2 {
+            parent.set_links(parent.links() - 1);
+        }
+        self.touch_directory(parent)?;
+        Ok(())
+    }
+
+    /// The inode that a rename replaces, if something of `kind` may replace it.
+    fn replaceable(&self, number: u32, kind: FileKind) -> Result<Inode> {
+        let target = self.inode(number)?;
+        check_writable(&target)?;
+        match (kind == FileKind::Directory, target.is_directory()) {
+            (true, false) => Err(Error::NotADirectory(number)),
+            (false, true) => Err(Error::IsADirectory(number)),
+            (true, true) => self.check_empty(&target).map(|()| target),
+            (false, false) => Ok(target),
+        }
+    }
+
+    /// Fails where `directory` is `inode` or lies below it.
+    fn check_not_below(&self, directory: u32, inode: u32) -> Result<()> {
+        let mut at = directory;
+        // More steps up than there are inodes would be a loop.
+        for _ in 0..self.superblock.inodes_count {
+            if at == inode {
+                return Err(Error::Invalid("a directory cannot be moved into itself"));
+            }
+            if at == ROOT_INODE {
+                return Ok(());
+            }
+            at = self.parent_of(at)?;
+        }
+        Err(Error::corrupt("directory", format_args!("inode {directory}"), "the root is above it"))
+    }
+
+    fn parent_of(&self, number: u32) -> Result<u32> {
+        let inode = self.directory_inode(number)?;
+        let entry = directory::lookup(&self.directory(&inode)?, &self.directory_format, b"..")?;
+        entry
+            .map(|entry| entry.inode)
+            .ok_or_else(|| Error::corrupt("directory", format_args!("inode {number}"), "has `..`"))
+    }
+}
