@@ -57,7 +57,7 @@ impl HostFile {
     pub fn create_new(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(
             path.as_ref(),
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600),
+            OpenOptions::new().read(true).write(true).create_new(true),
             Access::ReadWrite,
         )
     }

@@ -16,6 +16,43 @@ pub struct Reclaimed {
     pub bytes: u64,
 }
 
+/// What [`reclaim`] would give back, but for what lies between compressed streams.
+pub(crate) fn stale_bytes(image: &Image, counts: &References) -> Result<u64> {
+    let storage = &*image.storage;
+    let mut stale = 0;
+    for (start, stop) in unused_runs(image, counts) {
+        let mut at = start;
+        while at < stop {
+            let extent = storage.extent_at(at, stop - at)?;
+            if extent.kind == ExtentKind::Data && !reads_as_zeros(storage, at, extent.len)? {
+                stale += extent.len;
+            }
+            at += extent.len;
+        }
+    }
+    Ok(stale)
+}
+
+/// The runs of bytes of the file that no cluster in use covers.
+fn unused_runs(image: &Image, counts: &References) -> Vec<(u64, u64)> {
+    let geometry = image.geometry;
+    let len = image.storage.len();
+    let clusters = len.div_ceil(geometry.cluster_size());
+    let mut runs = Vec::new();
+    let mut cluster = 0;
+    while cluster < clusters {
+        let start = cluster;
+        while cluster < clusters && counts.get(cluster) == 0 {
+            cluster += 1;
+        }
+        if cluster > start {
+            runs.push((start << geometry.cluster_bits, (cluster << geometry.cluster_bits).min(len)));
+        }
+        cluster += 1;
+    }
+    runs
+}
+
 /// Makes every byte of the file that `counts` calls unused read as zeros. The new tables must be safe on the disk. May be
 /// interrupted, and repeated: what is a hole already is left alone.
 pub(crate) fn reclaim(image: &Image, state: &State, counts: &References) -> Result<Reclaimed> {
@@ -27,18 +64,7 @@ pub(crate) fn reclaim(image: &Image, state: &State, counts: &References) -> Resu
         reclaimed.bytes += storage.len() - end;
         storage.set_len(end)?;
     }
-    let clusters = storage.len().div_ceil(geometry.cluster_size());
-    let mut cluster = 0;
-    while cluster < clusters {
-        if counts.get(cluster) != 0 {
-            cluster += 1;
-            continue;
-        }
-        let start = cluster << geometry.cluster_bits;
-        while cluster < clusters && counts.get(cluster) == 0 {
-            cluster += 1;
-        }
-        let stop = (cluster << geometry.cluster_bits).min(storage.len());
+    for (start, stop) in unused_runs(image, counts) {
         reclaimed.bytes += clear(storage, start, stop)?;
     }
     if counts.any_compressed && state.header.roots.snapshots == 0 {

@@ -1,0 +1,224 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Turns a used virtual machine image into a golden image: removes all that makes the guest one particular machine
+/// (host keys, machine ID, MAC addresses, logs, histories), so that it is truly gone, straight on the image file.
+#[derive(Debug, Parser)]
+#[command(name = "goldenseal", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Seal images: each in place and atomically, or to a new file with -o
+    Seal(Seal),
+    /// Say what still makes a guest one particular machine; exit code 3 if anything does
+    Audit(Audit),
+    /// Show partitions, file systems, operating system and mounts
+    Inspect(Inspect),
+    /// List the operations that sealing performs
+    Operations(Operations),
+    /// List files of the guest
+    Ls(Ls),
+    /// Print files of the guest
+    Cat(Cat),
+}
+
+/// Which guest of which image, common to all commands that open one.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Open {
+    /// The image's format; by default it is told by the file's first bytes
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<Format>,
+    /// The root file system to take if there are several, as `inspect` names it: gpt:3
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) root: Option<String>,
+    /// Folder where a backing file may be, besides the image's own (may be repeated)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backing_dir: Vec<PathBuf>,
+}
+
+/// Which operations.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Select {
+    /// Operations to perform: NAME, -NAME, defaults, all, separated by commas (may be repeated)
+    #[arg(long, alias = "operation", value_name = "LIST", allow_hyphen_values = true)]
+    pub(crate) operations: Vec<String>,
+    /// Perform exactly these operations
+    #[arg(long, value_name = "LIST")]
+    pub(crate) enable: Vec<String>,
+    /// Accounts that operation user-account removes; by default all ordinary ones
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) remove_user_accounts: Vec<String>,
+    /// Accounts that operation user-account keeps
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) keep_user_accounts: Vec<String>,
+    /// Go on, with a warning, where a file system that an operation looks into cannot be mounted
+    #[arg(long)]
+    pub(crate) allow_unmounted: bool,
+    /// Do not zero unused space: what was removed stays readable on the disk
+    #[arg(long)]
+    pub(crate) no_scrub: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Seal {
+    /// Image to seal
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Leave IMAGE as it is and write the sealed, compacted image to OUT
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace OUT if it exists
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// Format of OUT
+    #[arg(long, value_name = "FORMAT", requires = "output", default_value = "qcow2")]
+    pub(crate) output_format: Format,
+    /// Compress OUT
+    #[arg(long, value_name = "TYPE", requires = "output")]
+    pub(crate) compress: Option<Compress>,
+    /// Do everything but write: the report is exact
+    #[arg(short = 'n', long, alias = "dryrun")]
+    pub(crate) dry_run: bool,
+    /// What to do with internal snapshots, which keep what they hold
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    pub(crate) snapshots: Snapshots,
+    /// What to do with a backing file, which keeps what it holds
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    pub(crate) backing: BackingFile,
+    /// A warning is an error: nothing is written, and the exit code is 4
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) open: Open,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) print: Print,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Audit {
+    /// Image to look at
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) open: Open,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) print: Print,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Print {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print warnings and errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print every path
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Inspect {
+    /// Image to look at
+    pub(crate) image: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Operations {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print what each operation touches
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Print the documentation of all operations in Markdown
+    #[arg(long, hide = true)]
+    pub(crate) markdown: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Ls {
+    /// Image to look into
+    pub(crate) image: PathBuf,
+    /// Directory or file of the guest
+    #[arg(default_value = "/")]
+    pub(crate) path: String,
+    /// Mode, owner, size and time as well
+    #[arg(short, long)]
+    pub(crate) long: bool,
+    /// All below as well
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cat {
+    /// Image to look into
+    pub(crate) image: PathBuf,
+    /// Files of the guest
+    #[arg(required = true)]
+    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+/// An image format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// QEMU's image format
+    Qcow2,
+    /// The bytes of the disk
+    Raw,
+}
+
+/// How clusters of a new image are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compress {
+    /// Read by every program that reads qcow2
+    Zlib,
+    /// Faster; read by QEMU 5.1 and later
+    Zstd,
+}
+
+/// What to do with internal snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Snapshots {
+    /// Refuse to seal an image that has any
+    Refuse,
+    /// Delete them
+    Delete,
+    /// Keep them, and what they hold
+    Keep,
+}
+
+/// What to do with a backing file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackingFile {
+    /// Refuse to seal an image that has one in place
+    Refuse,
+    /// Keep it, and what it holds
+    Keep,
+}

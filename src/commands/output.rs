@@ -1,0 +1,69 @@
+//! Writing the sealed image to a new file, which has its name only once it is whole.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use block::{ExtentKind, HostFile, ReadAt, Storage, WriteAt};
+use qcow2::{Compression, CreateOptions};
+
+use crate::args::{Compress, Format, Seal};
+use crate::disk::Disk;
+use crate::render::progress::Progress;
+
+/// Writes what is on `disk` to `output`. A crash leaves no file of that name, or the old one, or the whole new one.
+pub(super) fn write(disk: &Disk, output: &Path, args: &Seal) -> Result<()> {
+    let writing = || format!("cannot write {}", output.display());
+    if output.exists() && !args.force {
+        bail!("{} exists already; --force replaces it", output.display());
+    }
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    // Only the name is wanted: the file itself is made, with its locks, by `HostFile`.
+    let temporary = tempfile::Builder::new()
+        .prefix(".goldenseal-")
+        .make_in(&folder, |path| HostFile::create_new(path).map_err(std::io::Error::other))
+        .with_context(writing)?;
+    let device = disk.device();
+    let progress = Progress::bytes("writing", device.len(), args.print.quiet || args.print.json);
+    match args.output_format {
+        Format::Qcow2 => {
+            let compression = args.compress.map(|kind| match kind {
+                Compress::Zlib => Compression::Zlib,
+                Compress::Zstd => Compression::Zstd,
+            });
+            let options = CreateOptions::new().compression(compression);
+            qcow2::create(temporary.as_file(), &*device, &options, &mut |done| progress.set(done)).with_context(writing)?;
+        }
+        Format::Raw => write_raw(temporary.as_file(), &*device, &progress).with_context(writing)?,
+    }
+    progress.finish();
+    temporary.persist(output).with_context(writing)?;
+    // The new name is safe only once the folder is.
+    std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).with_context(writing)
+}
+
+/// Writes the bytes of the disk, leaving holes where it holds nothing.
+fn write_raw(file: &HostFile, device: &dyn ReadAt, progress: &Progress) -> Result<(), block::Error> {
+    const STEP: u64 = 1 << 20;
+    const BLOCK: usize = 4096;
+    file.set_len(device.len())?;
+    let mut at = 0;
+    let mut buf = vec![0; STEP as usize];
+    while at < device.len() {
+        let extent = device.extent_at(at, STEP.min(device.len() - at))?;
+        if extent.kind == ExtentKind::Data {
+            let bytes = &mut buf[..extent.len as usize];
+            device.read_at(at, bytes)?;
+            for (index, block) in bytes.chunks(BLOCK).enumerate() {
+                if block.iter().any(|&byte| byte != 0) {
+                    file.write_at(at + (index * BLOCK) as u64, block)?;
+                }
+            }
+        }
+        at += extent.len;
+        progress.set(at);
+    }
+    file.flush()
+}

@@ -1,0 +1,84 @@
+//! An image on the host, as a disk that a guest is looked for on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use block::{Access, HostFile, Overlay, ReadAt, WriteAt};
+use qcow2::{Backing, Image, Transaction};
+
+use crate::args::{Format, Open};
+
+/// A disk that can be changed, and whose changes are kept only if that is said in the end.
+pub(crate) enum Disk {
+    Qcow2(Arc<Transaction>),
+    /// Changes are kept in memory, and cannot be written back.
+    Raw(Arc<Overlay<HostFile>>),
+}
+
+impl Disk {
+    /// Opens an image, for writing in place or for reading.
+    pub(crate) fn open(path: &Path, options: &Open, in_place: bool) -> Result<Self> {
+        let opening = || format!("cannot open {}", path.display());
+        if format(path, options)? == Format::Raw {
+            return Ok(Self::Raw(Arc::new(Overlay::new(HostFile::open(path, Access::Read).with_context(opening)?))));
+        }
+        let image = Image::open(path, &open_options(options).writable(in_place)).with_context(opening)?;
+        Ok(Self::Qcow2(Arc::new(image.begin().with_context(opening)?)))
+    }
+
+    pub(crate) fn device(&self) -> Arc<dyn WriteAt> {
+        match self {
+            Self::Qcow2(transaction) => Arc::clone(transaction) as Arc<dyn WriteAt>,
+            Self::Raw(overlay) => Arc::clone(overlay) as Arc<dyn WriteAt>,
+        }
+    }
+
+    pub(crate) fn transaction(&self) -> Option<&Transaction> {
+        match self {
+            Self::Qcow2(transaction) => Some(transaction),
+            Self::Raw(_) => None,
+        }
+    }
+}
+
+/// Opens an image as a disk that is only read.
+pub(crate) fn open_read_only(path: &Path, options: &Open) -> Result<Arc<dyn ReadAt>> {
+    let opening = || format!("cannot open {}", path.display());
+    Ok(match format(path, options)? {
+        Format::Raw => Arc::new(HostFile::open(path, Access::Read).with_context(opening)?),
+        Format::Qcow2 => Arc::new(Image::open(path, &open_options(options)).with_context(opening)?),
+    })
+}
+
+/// The image's own folder is always one where a backing file may be.
+fn open_options(options: &Open) -> qcow2::OpenOptions {
+    qcow2::OpenOptions::new().backing(Backing::Within(options.backing_dir.clone()))
+}
+
+fn format(path: &Path, options: &Open) -> Result<Format> {
+    if let Some(format) = options.format {
+        return Ok(format);
+    }
+    let opening = || format!("cannot open {}", path.display());
+    let file = HostFile::open(path, Access::ReadUnlocked).with_context(opening)?;
+    let mut magic = [0; 4];
+    if file.len() >= 4 {
+        file.read_at(0, &mut magic).with_context(opening)?;
+    }
+    let other = match &magic {
+        b"QFI\xfb" => return Ok(Format::Qcow2),
+        b"KDMV" | b"COWD" => "VMDK",
+        b"cone" => "VPC/VHD",
+        b"vhdx" => "VHDX",
+        b"QED\0" => "QED",
+        _ => return Ok(Format::Raw),
+    };
+    anyhow::bail!("cannot open {}: it is a {other} image; convert it with `qemu-img convert -O qcow2` first", path.display())
+}
+
+/// Bytes of disk that a file takes.
+pub(crate) fn allocated_bytes(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?.blocks() * 512)
+}

@@ -1,0 +1,34 @@
+//! How the program ends, for scripts.
+
+use std::process::ExitCode as ProcessExitCode;
+
+/// An exit code; the numbers are a promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ExitCode {
+    /// Done; for `audit`: sealed.
+    Done = 0,
+    /// An error; the image is exactly as it was.
+    Error = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// `audit` found something to seal.
+    NotSealed = 3,
+    /// A warning under `--strict`; nothing was written.
+    Strict = 4,
+}
+
+impl From<ExitCode> for ProcessExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// A command line that parses, but asks for what does not go together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// The exit code that an error leads to.
+pub(crate) fn of_error(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Usage>() || error.is::<seal::SelectionError>() { ExitCode::Usage } else { ExitCode::Error }
+}
