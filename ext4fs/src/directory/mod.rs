@@ -18,7 +18,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-pub(crate) use scrub::scrub_block;
+pub(crate) use scrub::{BlockOwner, scrub_block};
 
 /// What all directories of a file system share.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //! `include/uapi/linux/posix_acl_xattr.h`. Both begin with a version of 32 bits; an entry is a tag and permissions of
 //! 16 bits each and an id of 32 bits, which the disk leaves out where the tag has no use for it.
 
+use std::fmt::Display;
+
 use crate::error::{Error, Result};
 
 const DISK_VERSION: u32 = 1;
@@ -30,7 +32,7 @@ fn tag_of(entry: &[u8]) -> Option<bool> {
 ///
 /// # Errors
 /// [`Error::Corrupt`] where it is none.
-pub(super) fn from_disk(value: &[u8], place: &str) -> Result<Vec<u8>> {
+pub(super) fn from_disk(value: &[u8], place: &dyn Display) -> Result<Vec<u8>> {
     let convert = || {
         let mut rest = value.strip_prefix(&DISK_VERSION.to_le_bytes())?;
         let mut converted = XATTR_VERSION.to_le_bytes().to_vec();

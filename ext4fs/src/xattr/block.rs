@@ -2,6 +2,8 @@
 //!
 //! Kernel `fs/ext4/xattr.c` (`ext4_xattr_block_csum`, `ext4_xattr_rehash`).
 
+use std::fmt::Display;
+
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Xattr;
@@ -20,8 +22,29 @@ const CHECKSUM_OFFSET: usize = 16;
 /// # Errors
 /// [`Error::Corrupt`] where header, checksum, an entry or a value is not as it must be.
 pub(crate) fn decode_block(bytes: &[u8], inode: u32, block: u64, checksum_seed: Option<u32>) -> Result<Vec<Xattr>> {
-    let place = format!("inode {inode}, block {block}");
-    let wrong = |rule: String| Error::corrupt("extended attribute block", &place, rule);
+    let place = format_args!("inode {inode}, block {block}");
+    check_block(bytes, &place, block, checksum_seed)?;
+    entries::decode(bytes, HEADER_LEN, 0, &place)
+}
+
+/// Makes all bytes zeros of the block at number `block` that no attribute has, and sets its checksum. Returns how many
+/// changed.
+///
+/// # Errors
+/// As [`decode_block`]; nothing is changed then.
+pub(crate) fn scrub_block(bytes: &mut [u8], block: u64, checksum_seed: Option<u32>) -> Result<u64> {
+    let place = format_args!("block {block}");
+    check_block(bytes, &place, block, checksum_seed)?;
+    let changed = entries::scrub(bytes, HEADER_LEN, 0, &place)?;
+    if changed > 0 {
+        finish_block(bytes, block, checksum_seed);
+    }
+    Ok(changed)
+}
+
+/// Checks the header of a block, and its checksum where metadata has checksums.
+fn check_block(bytes: &[u8], place: &dyn Display, block: u64, checksum_seed: Option<u32>) -> Result<()> {
+    let wrong = |rule: String| Error::corrupt("extended attribute block", place, rule);
     let Ok((header, _)) = XattrHeader::read_from_prefix(bytes) else {
         return Err(wrong(format!("must have a header, found {} bytes", bytes.len())));
     };
@@ -37,7 +60,7 @@ pub(crate) fn decode_block(bytes: &[u8], inode: u32, block: u64, checksum_seed: 
             return Err(wrong(format!("checksum must be {expected:#010x}, found {found:#010x}")));
         }
     }
-    entries::decode(bytes, HEADER_LEN, 0, &place)
+    Ok(())
 }
 
 /// How many inodes share a block.

@@ -4,6 +4,8 @@
 //! `ext4_xattr_hash_entry`).
 
 use std::borrow::Cow;
+use std::fmt::Display;
+use std::ops::Range;
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
@@ -11,6 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{Xattr, acl, name};
 use crate::error::{Error, Result};
 use crate::layout::xattr::XattrEntry;
+use crate::zeros;
 
 /// Bytes of an entry before its name.
 const HEADER_LEN: usize = size_of::<XattrEntry>();
@@ -107,57 +110,116 @@ pub(super) fn encode(raws: &[&Raw<'_>], bytes: &mut [u8], start: usize, base: us
 }
 
 /// Reads the entries from `start` on. Values are relative to `base`. `place` says where this is, for messages.
-pub(super) fn decode(bytes: &[u8], start: usize, base: usize, place: &str) -> Result<Vec<Xattr>> {
-    let wrong = |rule: String| Error::corrupt("extended attribute", place, rule);
+pub(super) fn decode(bytes: &[u8], start: usize, base: usize, place: &dyn Display) -> Result<Vec<Xattr>> {
     let mut found = Vec::new();
-    let mut at = start;
-    loop {
+    for entry in (Entries { bytes, at: Some(start), base, place }) {
+        let Entry { header, name, value, .. } = entry?;
+        let mut attribute = Xattr::new(name::join(header.e_name_index, &bytes[name]), Vec::new());
+        let inode = header.e_value_inum.get();
+        if inode != 0 {
+            let (size, hash) = (header.e_value_size.get(), header.e_hash.get());
+            (attribute.value_inode, attribute.value_size, attribute.hash) = (inode, size, hash);
+        } else if !value.is_empty() {
+            attribute.value = match header.e_name_index {
+                name::ACL_ACCESS | name::ACL_DEFAULT => acl::from_disk(&bytes[value], place)?,
+                _ => bytes[value].to_vec(),
+            };
+        }
+        found.push(attribute);
+    }
+    Ok(found)
+}
+
+/// Makes all bytes from `start` on zeros that neither an entry nor a value has, and returns how many changed.
+pub(super) fn scrub(bytes: &mut [u8], start: usize, base: usize, place: &dyn Display) -> Result<u64> {
+    let mut kept = Vec::new();
+    for entry in (Entries { bytes, at: Some(start), base, place }) {
+        let entry = entry?;
+        kept.extend([entry.start..entry.name.end, entry.value]);
+    }
+    kept.sort_unstable_by_key(|range| range.start);
+    let (mut changed, mut from) = (0, start);
+    for range in kept {
+        // Values of damaged lists may overlap; an empty one is nowhere.
+        if range.start > from {
+            changed += zeros::clear(&mut bytes[from..range.start]);
+        }
+        from = from.max(range.end);
+    }
+    Ok(changed + zeros::clear(&mut bytes[from..]))
+}
+
+/// An entry of a list, which lies inside with its name and its value.
+struct Entry {
+    start: usize,
+    header: XattrEntry,
+    name: Range<usize>,
+    /// Empty where there is none, or an inode has it.
+    value: Range<usize>,
+}
+
+/// Walks over a list to the zeros that end it. The first entry that is malformed is an error, and the last item.
+struct Entries<'a> {
+    bytes: &'a [u8],
+    at: Option<usize>,
+    base: usize,
+    place: &'a dyn Display,
+}
+
+impl Entries<'_> {
+    fn entry(&self, at: usize) -> Result<Option<Entry>> {
+        let (bytes, base) = (self.bytes, self.base);
+        let wrong = |rule: String| Error::corrupt("extended attribute", self.place, rule);
         let Some((end, _)) = bytes.get(at..).and_then(|rest| U32::read_from_prefix(rest).ok()) else {
             return Err(wrong(format!("the list of entries must end before byte {at}")));
         };
         if end.get() == 0 {
-            break;
+            return Ok(None);
         }
         let Some((header, _)) = bytes.get(at..).and_then(|rest| XattrEntry::read_from_prefix(rest).ok()) else {
             return Err(wrong(format!("the entry at byte {at} must lie inside")));
         };
-        let name_at = at + HEADER_LEN;
-        let Some(short) = bytes.get(name_at..name_at + usize::from(header.e_name_len)) else {
-            return Err(wrong(format!(
-                "the name at byte {name_at} must lie inside, found length {}",
-                header.e_name_len
-            )));
+        let start = at + HEADER_LEN;
+        let name = start..start + usize::from(header.e_name_len);
+        let Some(short) = bytes.get(name.clone()) else {
+            return Err(wrong(format!("the name at byte {start} must lie inside, found length {}", name.len())));
         };
         if short.contains(&0) {
-            return Err(wrong(format!("the name at byte {name_at} must not hold a NUL")));
+            return Err(wrong(format!("the name at byte {start} must not hold a NUL")));
         }
-        let mut attribute = Xattr::new(name::join(header.e_name_index, short), Vec::new());
-        let (inode, size) = (header.e_value_inum.get(), header.e_value_size.get());
-        if inode != 0 {
+        let size = header.e_value_size.get();
+        if header.e_value_inum.get() != 0 {
             if size > MAX_VALUE_IN_INODE {
                 return Err(wrong(format!("a value must have at most {MAX_VALUE_IN_INODE} bytes, found {size}")));
             }
-            (attribute.value_inode, attribute.value_size, attribute.hash) = (inode, size, header.e_hash.get());
-        } else if size != 0 {
-            let offset = usize::from(header.e_value_offs.get());
-            let value = usize::try_from(size)
-                .ok()
-                .and_then(|size| Some(base + offset..base.checked_add(offset)?.checked_add(size)?))
-                // A value that overlaps the entries before it has been written over.
-                .filter(|range| range.start >= name_at + short.len() + END_LEN)
-                .and_then(|range| bytes.get(range));
-            let Some(value) = value else {
-                return Err(wrong(format!("a value must lie between entries and end, found {size} bytes at {offset}")));
-            };
-            attribute.value = match header.e_name_index {
-                name::ACL_ACCESS | name::ACL_DEFAULT => acl::from_disk(value, place)?,
-                _ => value.to_vec(),
-            };
+            return Ok(Some(Entry { start: at, header, value: name.end..name.end, name }));
         }
-        found.push(attribute);
-        at = (name_at + short.len() - start).next_multiple_of(4) + start;
+        if size == 0 {
+            return Ok(Some(Entry { start: at, header, value: name.end..name.end, name }));
+        }
+        let offset = base + usize::from(header.e_value_offs.get());
+        let value = usize::try_from(size)
+            .ok()
+            .and_then(|size| Some(offset..offset.checked_add(size)?))
+            // A value that overlaps the entries before it has been written over.
+            .filter(|range| range.start >= name.end + END_LEN && range.end <= bytes.len());
+        match value {
+            Some(value) => Ok(Some(Entry { start: at, header, name, value })),
+            None => Err(wrong(format!("a value must lie between entries and end, found {size} bytes at {offset}"))),
+        }
     }
-    Ok(found)
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at.take()?;
+        let entry = self.entry(at).transpose()?;
+        // Names are filled up so that the next entry begins at a multiple of 4 from the first.
+        self.at = entry.as_ref().ok().map(|entry| at + (entry.name.end - at).next_multiple_of(4));
+        Some(entry)
+    }
 }
 
 /// The hash of a name without its prefix and a value, whose end is filled up with zeros.

@@ -4,6 +4,7 @@ use super::Xattr;
 use super::entries::{self, END_LEN, Hashes, Raw};
 use crate::error::Result;
 use crate::layout::xattr::XATTR_MAGIC;
+use crate::zeros;
 
 /// Bytes of the header: its magic alone.
 const HEADER_LEN: usize = 4;
@@ -17,7 +18,18 @@ pub(crate) fn decode_in_inode(bytes: &[u8], inode: u32) -> Result<Vec<Xattr>> {
     if bytes.get(..HEADER_LEN) != Some(XATTR_MAGIC.to_le_bytes().as_slice()) {
         return Ok(Vec::new());
     }
-    entries::decode(bytes, HEADER_LEN, HEADER_LEN, &format!("inode {inode}"))
+    entries::decode(bytes, HEADER_LEN, HEADER_LEN, &format_args!("inode {inode}"))
+}
+
+/// Makes all bytes zeros behind an inode's fields that no attribute has. Returns how many changed.
+///
+/// # Errors
+/// As [`decode_in_inode`]; nothing is changed then.
+pub(crate) fn scrub_in_inode(bytes: &mut [u8], inode: u32) -> Result<u64> {
+    if bytes.get(..HEADER_LEN) != Some(XATTR_MAGIC.to_le_bytes().as_slice()) {
+        return Ok(zeros::clear(bytes));
+    }
+    entries::scrub(bytes, HEADER_LEN, HEADER_LEN, &format_args!("inode {inode}"))
 }
 
 /// How many bytes of entries and values there is room for.

@@ -12,8 +12,8 @@ mod tests;
 
 use crate::error::{Error, Result};
 
-pub(crate) use block::{block_refcount, decode_block, finish_block, set_block_refcount};
-pub(crate) use in_inode::decode_in_inode;
+pub(crate) use block::{block_refcount, decode_block, finish_block, scrub_block, set_block_refcount};
+pub(crate) use in_inode::{decode_in_inode, scrub_in_inode};
 
 /// An attribute of an inode. ACLs have the form that the kernel shows (that of `xattr(7)`), not that of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

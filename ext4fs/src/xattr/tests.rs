@@ -62,11 +62,11 @@ fn acls_change_form() {
         \x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
     let stored = b"\x01\0\0\0\x01\0\x06\0\x02\0\x04\0\xe8\x03\0\0\x04\0\x04\0\x10\0\x04\0\x20\0\0\0";
     assert_eq!(acl::to_disk(shown).unwrap(), stored);
-    assert_eq!(acl::from_disk(stored, "here").unwrap(), shown);
+    assert_eq!(acl::from_disk(stored, &"here").unwrap(), shown);
     for end in 1..stored.len() {
         // A list that ends between entries is one; all else is not.
         let whole = [4, 8, 16, 20, 24].contains(&end);
-        assert_eq!(acl::from_disk(&stored[..end], "here").is_ok(), whole, "{end}");
+        assert_eq!(acl::from_disk(&stored[..end], &"here").is_ok(), whole, "{end}");
     }
     assert!(acl::to_disk(&shown[..shown.len() - 1]).is_err());
     assert!(acl::to_disk(b"\x02\0\0\0\x03\0\x06\0\xff\xff\xff\xff").is_err());
@@ -115,6 +115,32 @@ fn callers_faults_are_named() {
     assert!(matches!(encode(&set(&[(&long, b"")]), 96, 1024), Err(Error::Invalid(_))));
     let twice = set(&[("user.a", b""), ("user.a", b"1")]);
     assert!(matches!(encode(&twice, 96, 1024), Err(Error::Invalid(_))));
+}
+
+#[test]
+fn scrub_wipes_what_no_attribute_has() {
+    let attributes = set(&[("user.a", b"12345"), ("security.x", b"1"), ("user.empty", b"")]);
+    let layout = encode(&attributes, 120, 1024).unwrap();
+    let mut dirty = layout.in_inode.clone();
+    // Between the entries and the values, behind a name, behind a value.
+    let entries_end = 4 + 20 + 20 + 24 + END;
+    const END: usize = 4;
+    for at in [entries_end, 4 + 17, 119] {
+        assert_eq!(dirty[at], 0, "{at}");
+        dirty[at] = 0x55;
+    }
+    assert_eq!(scrub_in_inode(&mut dirty, 12).unwrap(), 3);
+    assert_eq!(dirty, layout.in_inode);
+    assert_eq!(scrub_in_inode(&mut dirty, 12).unwrap(), 0);
+    let mut garbage = vec![7; 40];
+    assert_eq!(scrub_in_inode(&mut garbage, 12).unwrap(), 40);
+
+    let mut block = encode(&attributes, 0, 1024).unwrap().block.unwrap();
+    block[900] = 1;
+    finish_block(&mut block, 5, Some(6));
+    assert_eq!(scrub_block(&mut block, 5, Some(6)).unwrap(), 1);
+    assert_eq!(decode_block(&block, 12, 5, Some(6)).unwrap().len(), 3);
+    assert_eq!(scrub_block(&mut block, 5, Some(6)).unwrap(), 0);
 }
 
 proptest! {
