@@ -32,10 +32,13 @@ mod metadata_cache;
 mod orphan;
 mod path;
 mod recover;
+mod scrub;
 mod superblock;
 mod unlink;
 mod xattr;
+mod zeros;
 
 pub use error::{Corrupt, Error, Result};
 pub use file_system::{FileSystem, OpenOptions};
 pub use metadata::{DirEntry, FileKind, Metadata, NewNode, Ownership, Statfs, Timestamp};
+pub use scrub::{ScrubOptions, ScrubReport};

@@ -1,6 +1,7 @@
 //! Metadata blocks in memory: changed ones until they are flushed, clean ones as long as there is room.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use block::{ReadAt, WriteAt};
@@ -70,6 +71,20 @@ impl Device {
         match self {
             Self::ReadOnly(device) => device.read_at(offset, buf),
             Self::Writable(device) => device.read_at(offset, buf),
+        }
+    }
+
+    pub(crate) fn extent_at(&self, offset: u64, max_len: u64) -> block::Result<block::Extent> {
+        match self {
+            Self::ReadOnly(device) => device.extent_at(offset, max_len),
+            Self::Writable(device) => device.extent_at(offset, max_len),
+        }
+    }
+
+    pub(crate) fn allocation_unit(&self) -> Option<block::AllocationUnit> {
+        match self {
+            Self::ReadOnly(device) => device.allocation_unit(),
+            Self::Writable(device) => device.allocation_unit(),
         }
     }
 
@@ -285,6 +300,16 @@ impl MetadataCache {
         self.unsynced = true;
         let size = self.block_size as u64;
         let written = self.device.writable().and_then(|device| device.write_zeroes(base, count * size));
+        self.note(written)
+    }
+
+    /// Gives bytes of blocks that hold nothing back to the device, after which they read as zeros.
+    pub(crate) fn discard(&mut self, bytes: Range<u64>) -> Result<()> {
+        let size = self.block_size as u64;
+        self.offset(bytes.start / size, bytes.end.div_ceil(size) - bytes.start / size)?;
+        self.forget(bytes.start / size, bytes.end.div_ceil(size) - bytes.start / size);
+        self.unsynced = true;
+        let written = self.device.writable().and_then(|device| device.discard(bytes.start, bytes.end - bytes.start));
         self.note(written)
     }
 
