@@ -37,9 +37,12 @@
 mod cache;
 mod change;
 mod error;
+mod ext4;
 mod file_system;
+mod fstab;
 mod glob;
 mod guest;
+mod inspect;
 mod look;
 pub mod memory;
 mod mount_table;
@@ -55,6 +58,7 @@ pub use file_system::{
     DirEntry, FileKind, FileSystem, InodeNumber, Metadata, NewNode, Ownership, ScrubReport, Timestamp,
 };
 pub use guest::{Guest, Unmounted, VolumeInfo};
+pub use inspect::OpenOptions;
 pub use look::MAX_TEXT;
 pub use mount_table::Mount;
 pub use os_release::OperatingSystem;

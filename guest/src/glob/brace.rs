@@ -5,8 +5,8 @@ use crate::{Error, Result};
 /// What one pattern may expand to.
 const MAX_ALTERNATIVES: usize = 4096;
 
-/// All alternatives of a pattern, in the order of their spelling. As in glob(3), `{}` stands for itself, and so does a
-/// brace without its partner; braces may be nested; one comma-less alternative is an alternative.
+/// All alternatives of a pattern, in the order of their spelling. As in glob(3), a brace without its partner stands for
+/// itself, braces may be nested, and one alternative is enough, even an empty one.
 pub(super) fn expand(pattern: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut done = Vec::new();
     // Each is a pattern, with how much at its start holds no more braces. Last in, first out: hence the reversals.
@@ -39,18 +39,13 @@ struct Group {
     close: usize,
 }
 
-/// The first group of braces at or after `from`.
+/// The first group of braces at or after `from`. If that is not closed, no later one counts either.
 fn first_group(pattern: &[u8], from: usize) -> Option<Group> {
     let mut at = from;
     while at < pattern.len() {
         match pattern[at] {
             b'\\' => at += 1,
-            b'{' if pattern.get(at + 1) == Some(&b'}') => at += 1,
-            b'{' => {
-                if let Some(group) = group_at(pattern, at) {
-                    return Some(group);
-                }
-            }
+            b'{' => return group_at(pattern, at),
             _ => {}
         }
         at += 1;
@@ -66,33 +61,10 @@ fn group_at(pattern: &[u8], open: usize) -> Option<Group> {
     while at < pattern.len() {
         match pattern[at] {
             b'\\' => at += 1,
-            // A bracket expression keeps what is in it, if it ends.
-            b'[' => at = bracket_end(pattern, at).unwrap_or(at),
             b'{' => depth += 1,
             b'}' if depth == 0 => return Some(Group { open, commas, close: at }),
             b'}' => depth -= 1,
             b',' if depth == 0 => commas.push(at),
-            _ => {}
-        }
-        at += 1;
-    }
-    None
-}
-
-/// Where the bracket expression that starts at `open` ends.
-fn bracket_end(pattern: &[u8], open: usize) -> Option<usize> {
-    let mut at = open + 1;
-    if matches!(pattern.get(at), Some(b'!' | b'^')) {
-        at += 1;
-    }
-    if pattern.get(at) == Some(&b']') {
-        at += 1;
-    }
-    while at < pattern.len() {
-        match pattern[at] {
-            b'\\' => at += 1,
-            b']' => return Some(at),
-            b'/' => return None,
             _ => {}
         }
         at += 1;
@@ -116,15 +88,15 @@ mod tests {
         assert_eq!(expanded("/x{,.gz,{1,2}.z}y"), ["/xy", "/x.gzy", "/x1.zy", "/x2.zy"]);
         assert_eq!(expanded("/{a,b}/{c,d}"), ["/a/c", "/a/d", "/b/c", "/b/d"]);
         assert_eq!(expanded("/{a}"), ["/a"]);
+        assert_eq!(expanded("/{}"), ["/"]);
+        assert_eq!(expanded("/{a,[,}]}"), ["/a]}", "/[]}", "/]}"]);
     }
 
     #[test]
     fn braces_without_meaning_stay() {
-        for literal in ["/{}", "/{a,b", "/a}", "/\\{a,b\\}", "/a,b"] {
+        for literal in ["/{a,b", "/{a/{b,c}", "/a}", "/\\{a,b\\}", "/a,b"] {
             assert_eq!(expanded(literal), [literal]);
         }
-        assert_eq!(expanded("/{a,[,}]}"), ["/a", "/[,}]"]);
-        assert_eq!(expanded("/{a,[}"), ["/a", "/["]);
     }
 
     #[test]
