@@ -214,10 +214,7 @@ impl<'a> Changes<'a> {
 
     /// Removes all that is in a directory, dot files too. The directory may be reached through links.
     pub(crate) fn empty_directory(&mut self, path: &[u8]) -> Result<()> {
-        let Some(directory) = self.resolve(path)? else { return Ok(()) };
-        if !self.may_clear(path, &directory) {
-            return Ok(());
-        }
+        let Some(directory) = self.way_to_clear(path)? else { return Ok(()) };
         for name in self.names_in(&directory)? {
             self.remove_tree(&join(&directory, &name))?;
         }
@@ -243,17 +240,22 @@ impl<'a> Changes<'a> {
     /// in which nothing may be removed.
     fn way_to_remove(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some((parent, name)) = split(path) else { return Ok(None) };
-        let Some(directory) = self.resolve(parent)? else { return Ok(None) };
-        Ok(self.may_clear(parent, &directory).then(|| join(&directory, name)))
+        Ok(self.way_to_clear(parent)?.map(|directory| join(&directory, name)))
     }
 
-    fn may_clear(&mut self, spelt: &[u8], directory: &[u8]) -> bool {
-        let may = spelt == directory || may_be_cleared_through_a_link(directory);
-        if !may {
-            let (spelt, directory) = (GuestPath::from(spelt), GuestPath::from(directory));
-            self.warn(format!("{spelt} leads to {directory}, where nothing was removed"));
+    /// The canonical path of a directory in which something is to be removed; `None` as above.
+    fn way_to_clear(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for end in ends.chain([path.len()]) {
+            let way = path.get(..end).unwrap_or(path);
+            let Some(directory) = self.resolve(way)? else { return Ok(None) };
+            if directory != way && !may_be_cleared_through_a_link(&directory) {
+                let (way, directory) = (GuestPath::from(way), GuestPath::from(directory));
+                self.warn(format!("{way} leads to {directory}, where nothing was removed"));
+                return Ok(None);
+            }
         }
-        may
+        self.resolve(path)
     }
 
     fn removed(&mut self, path: &[u8], metadata: &Metadata) {

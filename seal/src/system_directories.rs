@@ -2,14 +2,22 @@
 
 /// Whether a canonical path is a directory that every system has for itself.
 pub(crate) fn is_system_directory(path: &[u8]) -> bool {
-    SYSTEM.iter().chain(SHARED).any(|directory| directory.as_bytes() == path)
-        || PROGRAMS.iter().any(|top| path.strip_prefix(top.as_bytes()).is_some_and(|below| below.starts_with(b"/")))
+    is_any_of(SYSTEM, path) || is_any_of(SHARED, path) || is_below_any_of(PROGRAMS, path)
 }
 
 /// Whether what is in a directory may be removed although a link led there. `/var/spool/mail` is often a link to
 /// `/var/mail`; that `/var/crash` should be one to `/` is a mishap or a trap.
 pub(crate) fn may_be_cleared_through_a_link(path: &[u8]) -> bool {
-    !SYSTEM.iter().any(|directory| directory.as_bytes() == path)
+    let is_package_state = is_below_any_of(&["/usr/lib/sysimage"], path);
+    is_package_state || !(is_any_of(SYSTEM, path) || is_below_any_of(PROGRAMS, path))
+}
+
+fn is_any_of(directories: &[&str], path: &[u8]) -> bool {
+    directories.iter().any(|directory| directory.as_bytes() == path)
+}
+
+fn is_below_any_of(tops: &[&str], path: &[u8]) -> bool {
+    tops.iter().any(|top| path.strip_prefix(top.as_bytes()).is_some_and(|below| below.starts_with(b"/")))
 }
 
 const SYSTEM: &[&str] = &[
@@ -54,9 +62,7 @@ const SYSTEM: &[&str] = &[
     "/usr/src",
     "/var",
     "/var/cache",
-    "/var/home",
     "/var/lib",
-    "/var/opt",
     "/var/spool",
 ];
 
@@ -66,9 +72,11 @@ const SHARED: &[&str] = &[
     "/run/lock",
     "/tmp",
     "/var/backups",
+    "/var/home",
     "/var/lock",
     "/var/log",
     "/var/mail",
+    "/var/opt",
     "/var/run",
     "/var/spool/mail",
     "/var/tmp",
@@ -113,7 +121,7 @@ mod tests {
         for usual in ["/var/mail", "/run", "/tmp", "/usr/lib/sysimage/rpm", "/var/roothome"] {
             assert!(may_be_cleared_through_a_link(usual.as_bytes()), "{usual}");
         }
-        for trap in ["/", "/etc", "/usr/bin", "/home"] {
+        for trap in ["/", "/etc", "/etc/systemd/system", "/usr/bin", "/usr/lib/modules", "/home"] {
             assert!(!may_be_cleared_through_a_link(trap.as_bytes()), "{trap}");
         }
     }

@@ -28,8 +28,11 @@ fn perform(changes: &mut Changes<'_>, _: &Options) -> Result<()> {
         _ => None,
     };
     if let Some(file) = &systemd {
-        let start = changes.read_start(file, 16)?;
-        if start.trim_ascii_end() != b"uninitialized" {
+        let start = changes.read_start(file, 64)?;
+        let start = start.trim_ascii_end();
+        // What a link leads to may be anything; only an ID is for this operation to empty.
+        let is_id = start.len() == 32 && start.iter().all(u8::is_ascii_hexdigit);
+        if is_id || (changes.is_plain_file(SYSTEMD)? && start != b"uninitialized") {
             changes.empty_file(file)?;
         }
     }

@@ -13,7 +13,10 @@ pub(crate) static OPERATION: Operation = Operation {
     about: "Profiles hold MAC addresses, static addresses and Wi-Fi passwords. What has another name than \
             `*.nmconnection` goes if it is a profile by its contents: it has a group `[connection]`. NetworkManager \
             makes profiles for DHCP by itself.",
-    steps: &[Step::new(Treatment::RemoveFiles, &["/etc/NetworkManager/system-connections/*"])],
+    steps: &[Step::new(
+        Treatment::RemoveFiles,
+        &["/etc/NetworkManager/system-connections/*", "/etc/NetworkManager/system-connections/.*"],
+    )],
     perform: Some(perform),
 };
 

@@ -143,8 +143,18 @@ fn node() -> impl Strategy<Value = Node> {
     ]
 }
 
+/// What a tree begins with, half of the time.
+const SSHD: &[&str] = &["/usr/bin/ssh-keygen", "/usr/sbin/sshd", "/usr/lib/systemd/systemd"];
+
 fn nodes(most: usize) -> impl Strategy<Value = Vec<(GuestPath, Node)>> {
-    proptest::collection::vec((path().prop_map(GuestPath::from), node()), 1..most)
+    let odd = proptest::collection::vec((path().prop_map(GuestPath::from), node()), 1..most);
+    (any::<bool>(), odd).prop_map(|(has_sshd, mut nodes)| {
+        if has_sshd {
+            let file = |path: &&str| (GuestPath::from(path.as_bytes()), Node::File(Vec::new()));
+            nodes.splice(..0, SSHD.iter().map(file));
+        }
+        nodes
+    })
 }
 
 fn build(nodes: &[(GuestPath, Node)]) -> Guest {
@@ -209,9 +219,11 @@ fn parents(path: &[u8]) -> Vec<Vec<u8>> {
     ends.map(|end| path[..end].to_vec()).collect()
 }
 
+/// A path without the links that lead to its last name, as far as it exists.
 fn without_links_above(guest: &Guest, path: &[u8]) -> Option<Vec<u8>> {
     let slash = path.iter().rposition(|&byte| byte == b'/')?;
-    let parent = guest.resolve(if slash == 0 { b"/" } else { &path[..slash] }).unwrap()?;
+    let parent = if slash == 0 { b"/" } else { &path[..slash] };
+    let parent = guest.resolve(parent).unwrap().or_else(|| without_links_above(guest, parent))?;
     Some(guest::path::join(&parent, &path[slash + 1..]))
 }
 

@@ -48,6 +48,7 @@ fn a_link_the_other_way_round_makes_no_circle() {
         &[&id, "/etc/machine-id -> ../var/lib/dbus/machine-id"],
         &["emptied /var/lib/dbus/machine-id"],
     );
+    assert_changes("machine-id", &["/etc/hosts=127.0.0.1 localhost\n", "/etc/machine-id -> hosts"], &[]);
 }
 
 #[test]

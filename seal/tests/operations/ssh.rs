@@ -82,6 +82,14 @@ fn a_unit_that_was_changed_is_set_right_and_a_masked_one_is_left() {
 }
 
 #[test]
+fn no_unit_is_installed_through_a_link() {
+    let mut guest = guest(&with(DEBIAN, &["/etc/systemd -> /tmp", "/tmp/"]));
+    let report = run(&mut guest, &only("ssh-hostkeys"), &Options::default());
+    assert_eq!(changes(&report), [""; 0]);
+    assert!(report.warnings[0].starts_with("/etc/systemd is no directory"), "{:?}", report.warnings);
+}
+
+#[test]
 fn a_guest_with_a_way_of_its_own_gets_no_unit() {
     for way in [
         "/usr/lib/systemd/system/sshd-keygen@.service",

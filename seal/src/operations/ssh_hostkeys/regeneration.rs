@@ -1,5 +1,7 @@
 //! How the guest gets host keys when it next boots.
 
+use guest::FileKind;
+
 use crate::changes::Changes;
 use crate::{Result, text};
 
@@ -20,6 +22,15 @@ pub(super) fn ensure(changes: &mut Changes<'_>) -> Result<()> {
 }
 
 fn install(changes: &mut Changes<'_>) -> Result<()> {
+    for directory in ["/etc", "/etc/systemd", "/etc/systemd/system", "/etc/systemd/system/multi-user.target.wants"] {
+        // Where a link leads, another operation may remove what is put there.
+        if changes.lstat(directory.as_bytes())?.is_some_and(|found| found.kind != FileKind::Directory) {
+            changes.warn(format!(
+                "{directory} is no directory, so no unit was installed: nothing makes SSH host keys at boot"
+            ));
+            return Ok(());
+        }
+    }
     if changes.lstat(UNIT)?.is_none() {
         changes.create_file(UNIT, UNIT_TEXT)?;
     } else if changes.is_plain_file(UNIT)? {
