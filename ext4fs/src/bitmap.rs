@@ -44,7 +44,7 @@ pub(crate) fn find_set(bitmap: &[u8], range: Range<u32>) -> u32 {
 fn find(bitmap: &[u8], range: Range<u32>, skip: u8) -> Option<u32> {
     let mut n = range.start;
     while n < range.end {
-        if n % 64 == 0
+        if n.is_multiple_of(64)
             && let Some(word) = bitmap.get(n as usize / 8..n as usize / 8 + 8)
             && word.iter().all(|byte| *byte == skip)
         {
@@ -73,11 +73,6 @@ pub(crate) fn clear_runs(bitmap: &[u8], range: Range<u32>) -> impl Iterator<Item
     })
 }
 
-/// How many bits of `range` are clear.
-pub(crate) fn count_clear(bitmap: &[u8], range: Range<u32>) -> u32 {
-    clear_runs(bitmap, range).map(|run| run.end - run.start).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +91,6 @@ mod tests {
             let expected: Vec<u32> = range.clone().filter(|n| !model[*n as usize]).collect();
             let found: Vec<u32> = clear_runs(&bitmap, range.clone()).flatten().collect();
             prop_assert_eq!(&found, &expected);
-            prop_assert_eq!(count_clear(&bitmap, range.clone()), expected.len() as u32);
             if set_them { set(&mut bitmap, range.clone()) } else { clear(&mut bitmap, range.clone()) }
             range.for_each(|n| model[n as usize] = set_them);
             for n in 0..bits {

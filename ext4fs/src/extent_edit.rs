@@ -51,6 +51,11 @@ impl Extent {
     }
 }
 
+/// The first logical block of an entry.
+fn key_of(entry: &Entry) -> u32 {
+    u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]])
+}
+
 fn index_entry(key: u32, block: u64) -> Entry {
     let raw = RawExtentIndex {
         ei_block: key.into(),
@@ -270,7 +275,7 @@ impl FileSystem {
             return self.change_entries(inode, block, |entries| entries.insert(index, entry));
         }
         if block == ROOT {
-            let below = self.grow_root(inode)?;
+            let below = self.grow_root(inode, key_of(&entry))?;
             path[0].block = below;
             path.insert(0, Step { block: ROOT, index: 0 });
             return self.insert_entry(inode, path, level + 1, index, entry);
@@ -281,7 +286,7 @@ impl FileSystem {
         // What is added at the end leaves a full node behind it; what is added within, two half full ones.
         let middle = if index + 1 == left.len() { index } else { left.len() / 2 };
         let right = left.split_off(middle);
-        let key = u32::from_le_bytes([right[0][0], right[0][1], right[0][2], right[0][3]]);
+        let key = key_of(&right[0]);
         let new = self.new_node(inode, depth, block)?;
         self.change_node(inode, new, |bytes| set_entries(bytes, &right))?;
         self.change_node(inode, block, |bytes| set_entries(bytes, &left))?;
@@ -289,8 +294,8 @@ impl FileSystem {
         self.insert_entry(inode, path, level - 1, above, index_entry(key, new))
     }
 
-    /// Moves the root's entries into a new node below it, and returns that node's block.
-    fn grow_root(&mut self, inode: &mut Inode) -> Result<u64> {
+    /// Moves the root's entries into a new node below it, where `added` will be a key, too; returns that node's block.
+    fn grow_root(&mut self, inode: &mut Inode, added: u32) -> Result<u64> {
         let (entries, depth) = {
             let root = root_node(inode, &self.superblock)?;
             (entries_of(&inode.raw.i_block), root.depth)
@@ -301,7 +306,7 @@ impl FileSystem {
         let goal = self.inode_goal(inode.number)?;
         let block = self.new_node(inode, depth, goal)?;
         self.change_node(inode, block, |bytes| set_entries(bytes, &entries))?;
-        let key = entries.first().map_or(0, |entry| u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]));
+        let key = entries.first().map_or(added, |entry| key_of(entry).min(added));
         inode.raw.i_block = [0; 60];
         set_header(&mut inode.raw.i_block, 0, ROOT_MAX, depth + 1);
         set_entries(&mut inode.raw.i_block, &[index_entry(key, block)]);

@@ -43,7 +43,6 @@ pub(crate) struct MetadataCache {
     changes: u64,
     /// Whether the device was written since its last flush.
     unsynced: bool,
-    write_failed: bool,
 }
 
 /// What the file system lies on.
@@ -139,7 +138,6 @@ impl MetadataCache {
             clean: Mutex::new(CleanBlocks { generation_len, ..CleanBlocks::default() }),
             changes: 0,
             unsynced: false,
-            write_failed: false,
         }
     }
 
@@ -150,11 +148,6 @@ impl MetadataCache {
     /// How many changes there were so far.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
-    }
-
-    /// Whether a write to the device has failed.
-    pub(crate) fn write_failed(&self) -> bool {
-        self.write_failed
     }
 
     /// Whether something was changed that the device does not have, or may lose.
@@ -282,15 +275,13 @@ impl MetadataCache {
         let base = self.offset(start, last / self.block_size as u64 + 1)?;
         self.changes += 1;
         self.unsynced = true;
-        let written = self.device.writable().and_then(|device| device.write_at(base + offset, bytes));
-        self.note(written)
+        Ok(self.device.writable()?.write_at(base + offset, bytes)?)
     }
 
     /// Writes bytes at an offset of the device that no block of the cache covers: the superblock.
     pub(crate) fn write_device(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.unsynced = true;
-        let written = self.device.writable().and_then(|device| device.write_at(offset, bytes));
-        self.note(written)
+        Ok(self.device.writable()?.write_at(offset, bytes)?)
     }
 
     /// Makes `count` blocks read as zeros on the device, which may give their space back.
@@ -299,8 +290,7 @@ impl MetadataCache {
         self.changes += 1;
         self.unsynced = true;
         let size = self.block_size as u64;
-        let written = self.device.writable().and_then(|device| device.write_zeroes(base, count * size));
-        self.note(written)
+        Ok(self.device.writable()?.write_zeroes(base, count * size)?)
     }
 
     /// Gives bytes of blocks that hold nothing back to the device, after which they read as zeros.
@@ -309,8 +299,7 @@ impl MetadataCache {
         self.offset(bytes.start / size, bytes.end.div_ceil(size) - bytes.start / size)?;
         self.forget(bytes.start / size, bytes.end.div_ceil(size) - bytes.start / size);
         self.unsynced = true;
-        let written = self.device.writable().and_then(|device| device.discard(bytes.start, bytes.end - bytes.start));
-        self.note(written)
+        Ok(self.device.writable()?.discard(bytes.start, bytes.end - bytes.start)?)
     }
 
     /// Writes all changed blocks, neighbours in one call each.
@@ -341,8 +330,7 @@ impl MetadataCache {
     /// Makes what was written safe, if anything was.
     pub(crate) fn sync(&mut self) -> Result<()> {
         if self.unsynced {
-            let synced = self.device.writable().and_then(WriteAt::flush);
-            self.note(synced)?;
+            self.device.writable()?.flush()?;
             self.unsynced = false;
         }
         Ok(())
@@ -354,11 +342,6 @@ impl MetadataCache {
         }
         let offset = self.offset(start, (bytes.len() / self.block_size) as u64)?;
         self.write_device(offset, bytes)
-    }
-
-    fn note(&mut self, result: block::Result<()>) -> Result<()> {
-        self.write_failed |= result.is_err();
-        Ok(result?)
     }
 
     /// Where a run of blocks starts on the device, if it lies inside the file system.

@@ -1,8 +1,6 @@
 //! Scripts of changes on every kind of file system that mke2fs makes, each judged by e2fsck and debugfs.
 
-mod common;
-
-use common::{LAYOUTS, NOW, check, debugfs, e2fsck, has_tool, mke2fs, open, pattern, scratch};
+use crate::common::{LAYOUTS, NOW, check, debugfs, e2fsck, has_tool, mke2fs, open, pattern, scratch};
 use ext4fs::{Error, FileKind, FileSystem, NewNode, Ownership};
 
 const OWNER: Ownership = Ownership { mode: 0o640, uid: 70_000, gid: 80_000 };
@@ -14,7 +12,7 @@ fn on_each_layout(test: &str, script: impl Fn(&mut FileSystem)) {
     }
     let folder = scratch();
     for (name, arguments) in LAYOUTS {
-        let path = mke2fs(folder.path(), arguments, 48, None);
+        let path = mke2fs(folder.path(), arguments, 24, None);
         let (device, mut fs) = open(&path);
         script(&mut fs);
         check(&mut fs, &device, &path, &format!("{test}, {name}"));
@@ -196,7 +194,7 @@ fn debugfs_sees_what_was_written() {
     }
     let folder = scratch();
     for (name, arguments) in LAYOUTS {
-        let path = mke2fs(folder.path(), arguments, 48, None);
+        let path = mke2fs(folder.path(), arguments, 24, None);
         let (device, mut fs) = open(&path);
         let data = pattern(1_000_000, 9);
         fs.create_dir_all(b"/x/y").unwrap();
@@ -226,7 +224,7 @@ fn nothing_is_written_where_nothing_is_changed() {
     }
     let folder = scratch();
     for (name, arguments) in LAYOUTS {
-        let path = mke2fs(folder.path(), arguments, 48, None);
+        let path = mke2fs(folder.path(), arguments, 24, None);
         let before = std::fs::read(&path).unwrap();
         let (device, mut fs) = open(&path);
         let root = fs.root();

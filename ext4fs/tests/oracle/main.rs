@@ -1,0 +1,17 @@
+//! Tests judged by programs that we did not write: mke2fs makes the images, e2fsck, debugfs and the kernel judge them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "functions that are parts of tests fail and speak as tests do"
+)]
+
+mod common;
+mod corrupt;
+mod directory;
+mod extents;
+mod model;
+mod read;
+mod recovery;
+mod scrub;
+mod write;

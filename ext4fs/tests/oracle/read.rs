@@ -1,0 +1,127 @@
+//! Reading what mke2fs copied from a folder, on every kind of file system.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use block::MappedFile;
+use ext4fs::{Error, FileSystem, OpenOptions};
+
+use crate::common::{
+    LAYOUTS, compare_with_folder, e2fsck, has_tool, mke2fs, open, pattern, scratch, with_kernel_mount,
+};
+
+fn fill(folder: &Path) {
+    for len in [0, 1, 59, 60, 61, 128, 159, 160, 161, 1023, 1024, 1025, 4095, 4096, 4097, 13_000, 300_000, 2_000_000] {
+        std::fs::write(folder.join(format!("{len} bytes")), pattern(len, len as u32)).unwrap();
+    }
+    for len in [1, 59, 60, 61, 500, 1000] {
+        std::os::unix::fs::symlink("x".repeat(len), folder.join(format!("link of {len}"))).unwrap();
+    }
+    std::fs::hard_link(folder.join("4097 bytes"), folder.join("another name")).unwrap();
+    std::fs::create_dir_all(folder.join("a/b/c/d")).unwrap();
+    std::fs::create_dir(folder.join("many")).unwrap();
+    for n in 0..700 {
+        let path = folder.join("many").join(format!("a name that is long enough to fill blocks, number {n}"));
+        std::fs::write(path, n.to_string()).unwrap();
+    }
+    let sparse = std::fs::File::create(folder.join("sparse")).unwrap();
+    for n in 0..40u32 {
+        std::os::unix::fs::FileExt::write_all_at(&sparse, &pattern(5000, n), u64::from(n) * 300_000 + 77).unwrap();
+    }
+    sparse.set_len(20_000_000).unwrap();
+    let _ = Command::new("setfattr").args(["-n", "user.name", "-v", "value"]).arg(folder.join("a")).status();
+}
+
+fn open_mapped(path: &Path) -> FileSystem {
+    FileSystem::open_read_only(Arc::new(MappedFile::open(path).unwrap())).unwrap()
+}
+
+#[test]
+fn everything_reads_as_it_was() {
+    if !has_tool("read", "mke2fs") {
+        return;
+    }
+    let (folder, source) = (scratch(), scratch());
+    fill(source.path());
+    for (name, arguments) in LAYOUTS {
+        let path = mke2fs(folder.path(), arguments, 48, Some(source.path()));
+        compare_with_folder(&open_mapped(&path), source.path(), name);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_says_why_and_reads() {
+    if !has_tool("read-only features", "mke2fs") {
+        return;
+    }
+    let (folder, source) = (scratch(), scratch());
+    fill(source.path());
+    for (feature, arguments) in [
+        ("bigalloc", "-t ext4 -b 4096 -O bigalloc"),
+        ("ea_inode", "-t ext4 -b 4096 -O ea_inode"),
+        ("encrypt", "-t ext4 -b 4096 -O encrypt"),
+        ("casefold", "-t ext4 -b 4096 -O casefold"),
+        ("quota", "-t ext4 -b 4096 -O quota"),
+        ("project", "-t ext4 -b 4096 -O project"),
+        ("verity", "-t ext4 -b 4096 -O verity"),
+        ("mmp", "-t ext4 -b 4096 -O mmp"),
+    ] {
+        let path = mke2fs(folder.path(), arguments, 160, Some(source.path()));
+        let device = Arc::new(block::Memory::from(std::fs::read(&path).unwrap()));
+        let mut fs = FileSystem::open(device, &OpenOptions::default()).unwrap();
+        let reason = fs.read_only_reason().unwrap_or_default().to_owned();
+        assert!(reason.contains(feature), "{feature}: {reason}");
+        assert!(matches!(fs.write(b"/1 bytes", b"x"), Err(Error::ReadOnly(_))));
+        compare_with_folder(&fs, source.path(), feature);
+    }
+}
+
+#[test]
+fn errors_noted_in_the_superblock_forbid_writing() {
+    if !has_tool("error state", "mke2fs") {
+        return;
+    }
+    let folder = scratch();
+    let path = mke2fs(folder.path(), "-t ext4 -b 1024", 16, None);
+    let set = Command::new("debugfs").args(["-w", "-R", "ssv state 3"]).arg(&path).output().unwrap();
+    assert!(set.status.success());
+    let device = Arc::new(block::Memory::from(std::fs::read(&path).unwrap()));
+    let fs = FileSystem::open(device, &OpenOptions::default()).unwrap();
+    assert!(fs.read_only_reason().unwrap_or_default().contains("errors"));
+}
+
+#[test]
+fn the_kernel_reads_what_we_wrote() {
+    if !has_tool("kernel", "mke2fs") {
+        return;
+    }
+    let (folder, source) = (scratch(), scratch());
+    fill(source.path());
+    for (name, arguments) in LAYOUTS {
+        let path = mke2fs(folder.path(), arguments, 48, Some(source.path()));
+        let (device, mut fs) = open(&path);
+        fs.create_dir_all(b"/new/directory").unwrap();
+        for n in 0..200u32 {
+            fs.write(format!("/new/directory/file {n}").as_bytes(), &pattern(n as usize * 50, n)).unwrap();
+            fs.remove_file(format!("/many/a name that is long enough to fill blocks, number {}", n * 3).as_bytes())
+                .unwrap();
+        }
+        fs.rename_path(b"/new/directory", b"/a/b/c/directory").unwrap();
+        let sparse = fs.resolve(b"/sparse").unwrap();
+        fs.write_at(sparse, 150_000, &pattern(100_000, 3)).unwrap();
+        fs.set_len(sparse, 9_000_001).unwrap();
+        fs.symlink(&[b'y'; 300], b"/a/long").unwrap();
+        fs.flush().unwrap();
+        std::fs::write(&path, device.to_vec()).unwrap();
+        e2fsck(&path, name);
+        with_kernel_mount("kernel", &path, "ro", |point| compare_with_folder(&fs, point, name));
+        // And the kernel goes on from there.
+        with_kernel_mount("kernel", &path, "rw", |point| {
+            std::fs::remove_dir_all(point.join("many")).unwrap();
+            std::fs::write(point.join("a/b/c/directory/kernel"), pattern(100_000, 5)).unwrap();
+            std::fs::rename(point.join("sparse"), point.join("a/sparse")).unwrap();
+        });
+        e2fsck(&path, name);
+    }
+}
