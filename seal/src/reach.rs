@@ -164,4 +164,64 @@ mod tests {
             !matches("a*a", "a") && !matches("ab", "abc") && !matches("*_log", "x_logs") && !matches("a*b*c", "acb")
         );
     }
+
+    fn missing(path: &str) -> Unmounted {
+        Unmounted { path: path.into(), spec: "LABEL=x".to_owned(), reason: "no such volume".to_owned() }
+    }
+
+    /// What the named operations make of a missing mount point: the pattern, or the note.
+    fn check(guest: &Guest, operations: &[&str], path: &str) -> Result<Vec<String>, &'static str> {
+        let mut ledger = Ledger::default();
+        ledger.homes = vec![b"/srv/bob".to_vec(), b"/".to_vec()];
+        let operations = operations.iter().map(|name| crate::operation(name).unwrap());
+        match check_mounts(guest, &[missing(path)], operations, &Options::default(), &mut ledger) {
+            Ok(()) => Ok(ledger.notes),
+            Err(Error::Unmounted { pattern, .. }) => Err(pattern),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn operations_that_would_look_there_refuse() {
+        let mut root = guest::memory::MemoryFileSystem::new();
+        root.add_symlink("/var/log", "../data/log").unwrap();
+        root.add_dir("/data").unwrap();
+        let guest = Guest::from_file_systems(Box::new(root), Vec::new()).unwrap();
+        for (operation, path, pattern) in [
+            ("mail-spool", "/var", "/var/spool/mail/*"),
+            ("machine-id", "/etc", "/etc/machine-id"),
+            ("ssh-userdir", "/home", "~/.ssh"),
+            ("ssh-userdir", "/srv/bob", "~/.ssh"),
+            ("backup-files", "/srv/data", "/srv/**/*.bak"),
+            ("tmp-files", "/tmp/scratch", "/tmp"),
+            // Through the link that /var/log is.
+            ("sssd-db-log", "/data", "/var/log/sssd/*"),
+        ] {
+            assert_eq!(check(&guest, &[operation], path), Err(pattern), "{operation} {path}");
+        }
+        for (operation, path) in [
+            ("mail-spool", "/home"),
+            ("machine-id", "/var/cache"),
+            ("ssh-userdir", "/usr"),
+            ("backup-files", "/opt"),
+            ("sssd-db-log", "/var/log/other"),
+            ("random-seed", "/boot/efi"),
+        ] {
+            assert_eq!(check(&guest, &[operation], path).unwrap().len(), 1, "{operation} {path}");
+        }
+    }
+
+    #[test]
+    fn a_loader_that_cannot_be_reached_is_only_noted() {
+        let guest = Guest::from_file_systems(Box::new(guest::memory::MemoryFileSystem::new()), Vec::new()).unwrap();
+        assert_eq!(
+            check(&guest, &["machine-id", "random-seed"], "/boot/efi").unwrap(),
+            ["LABEL=x is not mounted at /boot/efi: no such volume; \
+              operation random-seed could not look at /boot/efi/loader/random-seed"]
+        );
+        assert_eq!(
+            check(&guest, &["machine-id"], "/boot/efi").unwrap(),
+            ["LABEL=x is not mounted at /boot/efi: no such volume; no operation looks there"]
+        );
+    }
 }
