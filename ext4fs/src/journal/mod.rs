@@ -15,7 +15,7 @@ mod tests;
 use crate::error::Result;
 
 pub(crate) use replay::replay;
-pub(crate) use superblock::{is_clean, scrubbed_superblock};
+pub(crate) use superblock::scrubbed_superblock;
 
 /// A journal's blocks, by their number in the journal.
 pub(crate) trait JournalBlocks {

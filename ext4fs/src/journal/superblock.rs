@@ -147,7 +147,7 @@ impl Superblock {
 ///
 /// # Errors
 /// [`Error::Corrupt`] where the block is no journal superblock.
-pub(crate) fn is_clean(superblock: &[u8]) -> Result<bool> {
+pub(super) fn is_clean(superblock: &[u8]) -> Result<bool> {
     Ok(read(superblock)?.s_start.get() == 0)
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::superblock::is_clean;
 use super::*;
 use crate::checksum::crc32c;
 use crate::error::Error;

@@ -7,7 +7,7 @@ use crate::file_system::FileSystem;
 use crate::layout::extent::ENTRY_LEN;
 use crate::limits::MAX_RUN_BYTES;
 use crate::metadata_cache::{Block, BlockKind};
-use crate::{Result, checksum, xattr, zeros};
+use crate::{Result, checksum, superblock, xattr, zeros};
 
 /// Blocks between two that are wanted are read, too, where they are at most so many bytes.
 const MAX_GAP_BYTES: usize = 16 << 10;
@@ -98,12 +98,20 @@ impl FileSystem {
             }
             What::Target { end } | What::File { end } => {
                 let changed = zeros::clear(&mut bytes[end as usize..]);
-                if changed > 0 {
-                    plan.tails.push((block, end as usize));
-                }
                 match suspect.what {
                     What::File { .. } => report.file_slack += changed,
                     _ => report.slack += changed,
+                }
+                if changed > 0 {
+                    plan.tails.push((block, end as usize));
+                }
+                return Ok(());
+            }
+            What::SuperblockCopy => {
+                let changed = zeros::clear(&mut bytes[superblock::LEN..]);
+                report.slack += changed;
+                if changed > 0 {
+                    plan.tails.push((block, superblock::LEN));
                 }
                 return Ok(());
             }

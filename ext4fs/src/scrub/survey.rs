@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::claims::Claims;
 use super::{ScrubOptions, ScrubReport};
+use crate::block_group::GroupFlags;
 use crate::directory::BlockOwner;
 use crate::extent_tree::Node;
+use crate::features::Incompat;
 use crate::file_system::FileSystem;
 use crate::inode::{self, Inode, InodeFlags, extra_isize};
 use crate::journal::scrubbed_superblock;
@@ -62,6 +64,8 @@ pub(super) enum What {
     },
     /// Extended attributes.
     Xattr,
+    /// A copy of the superblock, which is shorter than most blocks.
+    SuperblockCopy,
     /// The end of a symbolic link's target, or of a file: what follows that many bytes is slack.
     Target {
         end: u32,
@@ -117,10 +121,18 @@ impl FileSystem {
         Ok(plan)
     }
 
-    /// The parts of a group's bitmaps and inode table that were never used.
+    /// The parts of a group's bitmaps and inode table that were never used, and the room that copies of the group
+    /// descriptors have to grow. In group 0 that room is in use: it holds where the copies have theirs.
     fn survey_unused_metadata(&self, number: u32, plan: &mut Plan) -> Result<()> {
-        use crate::block_group::GroupFlags;
         let group = self.group(number)?;
+        if number > 0 && self.superblock.has_superblock(number) {
+            let header = self.superblock.group_header_blocks(number);
+            plan.suspects.push(Suspect { start: header.start, len: 1, what: What::SuperblockCopy });
+            let used = header.start + 1 + u64::from(self.superblock.descriptor_blocks());
+            if !self.superblock.features.incompat.contains(Incompat::META_BG) && used < header.end {
+                plan.unused.push(used..header.end);
+            }
+        }
         let per_block = (self.superblock.block_size / self.superblock.inode_size) as u32;
         let used = group.inodes_ever_used(&self.superblock);
         let table = group.inode_table + u64::from(used.div_ceil(per_block))

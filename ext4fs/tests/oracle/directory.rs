@@ -45,7 +45,7 @@ fn every_hash_is_that_of_e2fsck_and_the_kernel() {
             fill(&mut fs, b"/many", (0..4000).map(name));
             check(&mut fs, &device, &path, &what);
             let dump = String::from_utf8_lossy(&debugfs(&path, "htree_dump /many")).into_owned();
-            assert!(dump.contains("Indirect Levels: "), "{what}: {dump}");
+            assert!(dump.contains("Indirect levels: "), "{what}: {dump}");
             // Every other name goes, and e2fsck still finds each in the leaf that its hash leads to.
             for n in (0..4000).step_by(2) {
                 fs.remove_file(&[b"/many/", name(n).as_slice()].concat()).unwrap();
@@ -78,7 +78,7 @@ fn trees_grow_levels_that_e2fsck_accepts() {
         fill(&mut fs, b"/deep", (0..count).map(|n| format!("{n:_>200}").into_bytes()));
         check(&mut fs, &device, &path, features);
         let dump = String::from_utf8_lossy(&debugfs(&path, "htree_dump /deep")).into_owned();
-        assert!(dump.contains(&format!("Indirect Levels: {levels}")), "{}", &dump[..400.min(dump.len())]);
+        assert!(dump.contains(&format!("Indirect levels: {levels}")), "{}", &dump[..400.min(dump.len())]);
         for n in 0..count {
             assert!(fs.exists(format!("/deep/{n:_>200}").as_bytes()).unwrap());
         }

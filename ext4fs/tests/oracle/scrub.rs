@@ -29,7 +29,8 @@ fn used_disk(folder: &Path, arguments: &str) -> PathBuf {
 }
 
 fn count(bytes: &[u8], text: &[u8]) -> usize {
-    bytes.windows(text.len()).filter(|window| *window == text).count()
+    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == text[0]);
+    starts.filter(|(at, _)| bytes[*at..].starts_with(text)).count()
 }
 
 /// The blocks that dumpe2fs lists as free, and the size of one.
@@ -97,9 +98,9 @@ fn used_disks_become_clean_on_each_layout() {
         check(&mut fs, &device, &path, name);
         check_free_blocks(&path, name);
         let bytes = device.to_vec();
-        // Left are the boot block, blocks of descriptors to come, and what lies behind the last block.
+        // Left is the boot block at most.
         let left = count(&bytes, PLANT) * PLANT.len();
-        assert!(left <= 300 << 10, "{name}: {left} bytes");
+        assert!(left <= 1 << 10, "{name}: {left} bytes");
         check_idle(bytes, name);
         // What was scrubbed can still be written.
         fs.write(b"/d/new", &pattern(500_000, 1)).unwrap();
@@ -157,15 +158,15 @@ fn what_the_kernel_deleted_is_gone() {
         let (device, mut fs) = open(&path);
         let before = walk(&fs);
         assert_eq!(before.len(), 254, "{arguments}");
-        assert!(count(&device.to_vec(), b"PLANTED-file-") > 0);
+        assert!(count(&device.to_vec(), b"PLANTED-file-") > 0, "{arguments}");
         let report = fs.scrub().unwrap();
-        assert!(report.directories > 0 && report.inodes > 0, "{arguments}: {report:?}");
+        assert!(report.inodes > 0, "{arguments}: {report:?}");
         assert_eq!(walk(&fs), before, "{arguments}");
         check(&mut fs, &device, &path, arguments);
         check_free_blocks(&path, arguments);
         let bytes = device.to_vec();
         assert_eq!(count(&bytes, b"PLANTED-"), 0, "{arguments}");
-        assert!(count(&bytes, PLANT) * PLANT.len() <= 300 << 10, "{arguments}");
+        assert!(count(&bytes, PLANT) * PLANT.len() <= 1 << 10, "{arguments}");
         check_idle(bytes, arguments);
         // The kernel finds all as it was, and can go on.
         with_kernel_mount(TEST, &path, "rw", |point| {
