@@ -69,6 +69,19 @@ impl Guest {
     /// Journals that wait for their replay are replayed, on the file systems that are mounted and no others. What
     /// cannot be mounted is in [`Guest::unmounted`], with the reason.
     ///
+    /// ```no_run
+    /// use block::{Access, HostFile};
+    /// use guest::{Guest, OpenOptions};
+    /// use std::sync::Arc;
+    ///
+    /// let disk = Arc::new(HostFile::open("disk.raw", Access::ReadWrite)?);
+    /// let mut guest = Guest::open(disk, &OpenOptions::default())?;
+    /// guest.write(b"/etc/hostname", b"localhost\n")?;
+    /// guest.scrub()?;
+    /// guest.flush()?;
+    /// # Ok::<(), guest::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoRoot`] with what each volume is instead; [`Error::SeveralRoots`] and [`Error::NoSuchVolume`], after
     /// which [`OpenOptions::root`] helps; a damaged partition table or root file system; [`Error::Io`].
