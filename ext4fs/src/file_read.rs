@@ -85,23 +85,4 @@ impl FileSystem {
         }
         Ok(len)
     }
-
-    /// Reads inline data: the first 60 bytes are in `i_block`, the others in the attribute `system.data`.
-    fn read_inline(&self, inode: &Inode, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let bytes = self.inline_data(inode)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let held = &bytes[start..(start + buf.len()).min(bytes.len())];
-        buf[..held.len()].copy_from_slice(held);
-        buf[held.len()..].fill(0);
-        Ok(())
-    }
-
-    fn inline_data(&self, inode: &Inode) -> Result<Vec<u8>> {
-        let mut bytes = inode.raw.i_block.to_vec();
-        let attributes = self.attributes(inode)?;
-        if let Some(data) = attributes.into_iter().find(|attribute| attribute.name == b"system.data") {
-            bytes.extend_from_slice(&data.value);
-        }
-        Ok(bytes)
-    }
 }

@@ -5,6 +5,7 @@ use crate::features::RoCompat;
 use crate::file_system::FileSystem;
 use crate::inode::{Inode, InodeFlags};
 use crate::mapping::Place;
+use crate::zeros::is_zero;
 use crate::{Error, Result};
 
 /// The longest file that needs no feature `large_file`.
@@ -133,7 +134,7 @@ impl FileSystem {
     }
 
     /// Makes the bytes from `end` to the end of its block zeros on the disk, if they are not.
-    fn zero_tail(&mut self, inode: &Inode, end: u64) -> Result<()> {
+    pub(crate) fn zero_tail(&mut self, inode: &Inode, end: u64) -> Result<()> {
         let size = self.superblock.block_size;
         let within = end % size as u64;
         if within == 0 {
@@ -143,7 +144,7 @@ impl FileSystem {
         if let Place::Written(block) = self.map(inode, logical)?.place {
             let mut tail = vec![0; size - within as usize];
             self.cache.read_run(block, within, &mut tail)?;
-            if tail.iter().any(|byte| *byte != 0) {
+            if !is_zero(&tail) {
                 tail.fill(0);
                 self.cache.write_run(block, within, &tail)?;
             }

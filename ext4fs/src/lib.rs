@@ -19,6 +19,7 @@ mod file_read;
 mod file_system;
 mod file_write;
 mod group_bitmaps;
+mod inline_data;
 mod inode;
 mod inode_table;
 mod journal;

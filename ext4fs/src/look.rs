@@ -2,6 +2,7 @@
 
 use crate::directory;
 use crate::file_system::FileSystem;
+use crate::inline_data;
 use crate::inode::{Inode, InodeFlags};
 use crate::limits::MAX_EA_INODE_LEN;
 use crate::metadata::{DirEntry, FileKind, Metadata};
@@ -33,8 +34,7 @@ impl FileSystem {
     /// As [`FileSystem::lookup`].
     pub fn read_dir(&self, directory: u32) -> Result<Vec<DirEntry>> {
         let inode = self.directory_inode(directory)?;
-        refuse_inline(&inode)?;
-        let entries = directory::list(&self.directory(&inode)?, &self.directory_format)?;
+        let entries = self.entries(&inode)?;
         let mut listed = Vec::with_capacity(entries.len());
         for entry in entries {
             if entry.name == b"." || entry.name == b".." {
@@ -55,7 +55,11 @@ impl FileSystem {
     /// [`Error::Corrupt`] where the attributes are malformed.
     pub fn xattr_names(&self, inode: u32) -> Result<Vec<Vec<u8>>> {
         let attributes = self.attributes(&self.inode(inode)?)?;
-        Ok(attributes.into_iter().map(|attribute| attribute.name).collect())
+        Ok(attributes
+            .into_iter()
+            .map(|attribute| attribute.name)
+            .filter(|name| name != inline_data::ATTRIBUTE)
+            .collect())
     }
 
     /// An extended attribute's value. Access control lists have the form that getxattr(2) gives them.
@@ -70,11 +74,21 @@ impl FileSystem {
         }
     }
 
+    /// All entries of a directory, `.` and `..` among them where they are kept.
+    fn entries(&self, directory: &Inode) -> Result<Vec<directory::Entry>> {
+        if directory.flags().contains(InodeFlags::INLINE_DATA) {
+            return self.inline_entries(directory);
+        }
+        directory::list(&self.directory(directory)?, &self.directory_format)
+    }
+
     /// The entry of a name, `.` and `..` excepted.
     pub(crate) fn find_entry(&self, directory: &Inode, name: &[u8]) -> Result<Option<directory::Entry>> {
-        refuse_inline(directory)?;
         if name == b"." || name == b".." {
             return Ok(None);
+        }
+        if directory.flags().contains(InodeFlags::INLINE_DATA) {
+            return Ok(self.inline_entries(directory)?.into_iter().find(|entry| entry.name == name));
         }
         directory::lookup(&self.directory(directory)?, &self.directory_format, name)
     }
@@ -107,11 +121,4 @@ impl FileSystem {
         self.read_inode_at(&inode, 0, &mut value)?;
         Ok(value)
     }
-}
-
-fn refuse_inline(directory: &Inode) -> Result<()> {
-    if directory.flags().contains(InodeFlags::INLINE_DATA) {
-        return Err(Error::Unsupported(format!("inode {} is a directory with inline data", directory.number)));
-    }
-    Ok(())
 }

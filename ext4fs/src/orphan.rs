@@ -108,6 +108,10 @@ impl FileSystem {
         let blocks = inode.size(&self.superblock).div_ceil(self.superblock.block_size as u64);
         if let Ok(from) = u32::try_from(blocks) {
             self.truncate_blocks(&mut inode, from)?;
+            if inode.maps_blocks(&self.superblock) {
+                let len = inode.size(&self.superblock);
+                self.zero_tail(&inode, len)?;
+            }
         }
         self.write_inode(&inode)
     }

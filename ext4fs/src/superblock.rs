@@ -207,6 +207,12 @@ impl Superblock {
 
     /// Clears or sets feature bits, in the raw superblock, too.
     pub(crate) fn set_features(&mut self, features: Features) {
+        // Revision 0 knows no features: what it implies is said from now on.
+        if self.raw.s_rev_level.get() < DYNAMIC_REVISION {
+            self.raw.s_rev_level = DYNAMIC_REVISION.into();
+            self.raw.s_first_ino = self.first_inode.into();
+            self.raw.s_inode_size = (self.inode_size as u16).into();
+        }
         self.features = features;
         self.raw.s_feature_compat = features.compat.bits().into();
         self.raw.s_feature_incompat = features.incompat.bits().into();

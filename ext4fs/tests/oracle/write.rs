@@ -110,7 +110,7 @@ fn inodes_and_blocks_run_out_cleanly() {
         let directory = fs.create(root, b"full", NewNode::Directory, OWNER).unwrap();
         let mut made = 0u32;
         let error = loop {
-            let kind = if made % 10 == 0 { NewNode::Directory } else { NewNode::File };
+            let kind = if made.is_multiple_of(10) { NewNode::Directory } else { NewNode::File };
             match fs.create(directory, made.to_string().as_bytes(), kind, OWNER) {
                 Ok(_) => made += 1,
                 Err(error) => break error,
@@ -215,6 +215,58 @@ fn debugfs_sees_what_was_written() {
         let value = String::from_utf8(debugfs(&path, "ea_get /x/y/data user.name")).unwrap();
         assert!(value.contains("value"), "{name}: {value}");
     }
+}
+
+#[test]
+fn a_directory_with_more_subdirectories_than_links() {
+    if !has_tool("dir_nlink", "mke2fs") {
+        return;
+    }
+    let folder = scratch();
+    let path = mke2fs(folder.path(), "-t ext4 -b 1024 -N 70000", 160, None);
+    let (device, mut fs) = open(&path);
+    let root = fs.root();
+    let directory = fs.create(root, b"full", NewNode::Directory, OWNER).unwrap();
+    for n in 0..65_010 {
+        fs.create(directory, format!("{n}").as_bytes(), NewNode::Directory, OWNER).unwrap();
+    }
+    assert_eq!(fs.metadata(directory).unwrap().links, 1);
+    check(&mut fs, &device, &path, "dir_nlink");
+    fs.remove_dir_all(b"/full").unwrap();
+    check(&mut fs, &device, &path, "dir_nlink, removed");
+
+    // Without the feature, 64,998 is the end.
+    let path = mke2fs(folder.path(), "-t ext3 -b 1024 -N 70000", 160, None);
+    let (device, mut fs) = open(&path);
+    let directory = fs.create(root, b"full", NewNode::Directory, OWNER).unwrap();
+    let made = (0..).take_while(|n| fs.create(directory, format!("{n}").as_bytes(), NewNode::Directory, OWNER).is_ok());
+    assert_eq!(made.count(), 64_998);
+    let error = fs.create(directory, b"another", NewNode::Directory, OWNER);
+    assert!(matches!(error, Err(Error::TooManyLinks(_))), "{error:?}");
+    fs.create(directory, b"file", NewNode::File, OWNER).unwrap();
+    check(&mut fs, &device, &path, "no dir_nlink");
+}
+
+#[test]
+fn the_ends_of_the_largest_files() {
+    on_each_layout("large files", |fs| {
+        let root = fs.root();
+        let block = u64::from(fs.statfs().block_size);
+        let file = fs.create(root, b"file", NewNode::File, OWNER).unwrap();
+        fs.write_at(file, (1 << 31) + 5, b"past two gibibytes").unwrap();
+        let extents = (u64::from(u32::MAX)) * block;
+        let pointers = block / 4;
+        let mapped = ((12 + pointers + pointers.pow(2) + pointers.pow(3)) * block).min(extents);
+        let end = if fs.write_at(file, extents - 4, b"last").is_ok() { extents } else { mapped };
+        fs.write_at(file, end - 4, b"last").unwrap();
+        assert!(matches!(fs.write_at(file, end - 3, b"last"), Err(Error::FileTooLarge(_))));
+        assert!(matches!(fs.write_at(file, u64::MAX - 3, b"last"), Err(Error::FileTooLarge(_))));
+        assert!(matches!(fs.set_len(file, u64::MAX), Err(Error::FileTooLarge(_))));
+        let mut bytes = [0; 10];
+        assert_eq!(fs.read_at(file, end - 4, &mut bytes).unwrap(), 4);
+        assert_eq!(&bytes[..4], b"last");
+        assert_eq!(fs.metadata(file).unwrap().size, end);
+    });
 }
 
 #[test]
