@@ -115,6 +115,8 @@ struct Commit<'a> {
     recheck_copied: bool,
     delete_snapshots: bool,
     refcount_blocks: usize,
+    /// Where the last compressed stream that moved ends.
+    stream_end: u64,
     /// Tables that are to be written, by place.
     tables: BTreeMap<HostCluster, Vec<u8>>,
     l1: Vec<u64>,
@@ -149,6 +151,7 @@ impl<'a> Commit<'a> {
             counts,
             delete_snapshots,
             refcount_blocks: changes.refcount_blocks,
+            stream_end: 0,
             tables: BTreeMap::new(),
             written,
         })
@@ -200,14 +203,36 @@ impl<'a> Commit<'a> {
                 let entry = l2_entry::decode(raw, self.image.version, &geometry, offset + l2_index as u64 * 8)?;
                 let L2Entry::Compressed(stream) = entry else { continue };
                 if stream.host_clusters(&geometry).any(|host| emptied.contains(&host)) {
-                    let bytes = self.image.decompressed(stream)?;
-                    let host = self.allocate(1)?;
-                    write_cluster(self.image, host, &bytes)?;
-                    self.clusters.insert(cluster, Content::Spilled(host));
+                    let bytes = self.image.stream_bytes(stream)?;
+                    let entry = self.place_stream(&bytes)?;
+                    self.clusters.insert(cluster, Content::Moved(entry));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Writes a compressed stream behind the last one so written, or to clusters of its own; returns its L2 entry.
+    fn place_stream(&mut self, bytes: &[u8]) -> Result<u64> {
+        let geometry = self.image.geometry;
+        let size = geometry.cluster_size();
+        let len = bytes.len() as u64;
+        let room = self.stream_end.next_multiple_of(size) - self.stream_end;
+        let shared = u64::from(self.counts.get(self.stream_end >> geometry.cluster_bits));
+        let offset = if len <= room && shared < geometry.refcount_max() {
+            self.counts.allocate(self.stream_end >> geometry.cluster_bits);
+            self.stream_end
+        } else {
+            // A stream is shorter than a cluster, or the image is a hostile one.
+            geometry.host_offset(self.allocate(len.div_ceil(size))?)
+        };
+        let end = offset + len;
+        if self.image.storage.len() < end {
+            self.image.storage.set_len(end)?;
+        }
+        self.image.storage.write_at(offset, bytes)?;
+        self.stream_end = end;
+        l2_entry::encode_compressed(offset, len, &geometry)
     }
 
     /// The new L2 entry of a cluster. Its data is written at once: nothing on disk leads there yet.
@@ -217,6 +242,7 @@ impl<'a> Commit<'a> {
         let zeros;
         let bytes = match content {
             Content::Spilled(host) => return Ok(geometry.host_offset(*host) | COPIED),
+            Content::Moved(entry) => return Ok(*entry),
             Content::Data(bytes) if !is_zero(bytes) => &**bytes,
             Content::Data(_) | Content::Zero => {
                 let offset = geometry.guest_offset(cluster);

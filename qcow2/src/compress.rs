@@ -15,27 +15,28 @@ pub enum Compression {
     Zstd,
 }
 
-/// Fills `out`, one cluster, from the stream at the start of `input`. What follows the stream is not looked at.
-/// The error says what is wrong, and the caller knows where.
-pub(crate) fn decompress(kind: Compression, input: &[u8], out: &mut [u8]) -> Result<(), String> {
+/// Fills `out`, one cluster, from the stream at the start of `input`, and tells how long the stream is. What follows it is
+/// not looked at. The error says what is wrong, and the caller knows where.
+pub(crate) fn decompress(kind: Compression, input: &[u8], out: &mut [u8]) -> Result<usize, String> {
     match kind {
         Compression::Zlib => inflate(input, out),
         Compression::Zstd => decompress_zstd(input, out),
     }
 }
 
-fn inflate(input: &[u8], out: &mut [u8]) -> Result<(), String> {
+fn inflate(input: &[u8], out: &mut [u8]) -> Result<usize, String> {
     let mut inflate = Decompress::new(false);
     loop {
         let (read, written) = (inflate.total_in() as usize, inflate.total_out() as usize);
-        if written == out.len() {
-            return Ok(());
-        }
         let status = inflate
             .decompress(&input[read..], &mut out[written..], FlushDecompress::Finish)
             .map_err(|e| format!("the deflate stream is invalid: {e}"))?;
         let progress = inflate.total_in() as usize > read || inflate.total_out() as usize > written;
         let full = inflate.total_out() as usize == out.len();
+        // A full cluster does not end the stream: its last bits are still to be read, so that its length is known.
+        if full && (status == Status::StreamEnd || !progress) {
+            return Ok(inflate.total_in() as usize);
+        }
         if !full && (status == Status::StreamEnd || !progress) {
             return Err(format!("the deflate stream ends after {} of {} bytes", inflate.total_out(), out.len()));
         }
@@ -43,27 +44,29 @@ fn inflate(input: &[u8], out: &mut [u8]) -> Result<(), String> {
 }
 
 #[cfg(feature = "zstd")]
-fn decompress_zstd(input: &[u8], out: &mut [u8]) -> Result<(), String> {
+fn decompress_zstd(input: &[u8], out: &mut [u8]) -> Result<usize, String> {
     use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
     let mut context = DCtx::create();
     let mut source = InBuffer::around(input);
     let len = out.len();
     let mut target = OutBuffer::around(out);
-    while target.pos() < len {
+    loop {
         let (read, written) = (source.pos(), target.pos());
         let hint = context
             .decompress_stream(&mut target, &mut source)
             .map_err(|code| format!("the zstd frame is invalid: {}", get_error_name(code)))?;
         let stuck = source.pos() == read && target.pos() == written;
-        if target.pos() < len && (hint == 0 || stuck) {
+        if target.pos() == len && (hint == 0 || stuck) {
+            return Ok(source.pos());
+        }
+        if hint == 0 || stuck {
             return Err(format!("the zstd frame ends after {} of {len} bytes", target.pos()));
         }
     }
-    Ok(())
 }
 
 #[cfg(not(feature = "zstd"))]
-fn decompress_zstd(_: &[u8], _: &mut [u8]) -> Result<(), String> {
+fn decompress_zstd(_: &[u8], _: &mut [u8]) -> Result<usize, String> {
     Err("zstd clusters need the `zstd` feature of this crate".to_owned())
 }
 
@@ -134,9 +137,10 @@ mod tests {
         for &kind in kinds {
             let mut stream = Compressor::new(kind, 65_536).unwrap().compress(&cluster()).unwrap().to_vec();
             assert!(stream.len() < 40_000);
+            let len = stream.len();
             stream.extend([0xa5; 511]);
             let mut out = vec![0; 65_536];
-            decompress(kind, &stream, &mut out).unwrap();
+            assert_eq!(decompress(kind, &stream, &mut out), Ok(len));
             assert_eq!(out, cluster());
             for cut in [0, 1, 100] {
                 assert!(decompress(kind, &stream[..cut], &mut out).is_err());

@@ -141,15 +141,31 @@ impl Image {
         if let Some(cluster) = self.decompressed.get(stream.offset) {
             return Ok(cluster);
         }
-        let mut input =
-            vec![0; usize::try_from(stream.len).unwrap_or(usize::MAX).min(2 * self.geometry.cluster_len() + 512)];
-        self.read_host(stream.offset, &mut input)?;
         let mut cluster = vec![0; self.geometry.cluster_len()];
-        compress::decompress(self.compression, &input, &mut cluster)
-            .map_err(|reason| Error::corrupt("compressed cluster", stream.offset, reason))?;
+        self.decompress(&self.read_stream(stream)?, stream, &mut cluster)?;
         let cluster: Arc<[u8]> = cluster.into();
         self.decompressed.insert(stream.offset, Arc::clone(&cluster));
         Ok(cluster)
+    }
+
+    /// The bytes of a compressed stream, and nothing that follows them in its last sector.
+    pub(crate) fn stream_bytes(&self, stream: Stream) -> Result<Vec<u8>> {
+        let mut bytes = self.read_stream(stream)?;
+        let len = self.decompress(&bytes, stream, &mut vec![0; self.geometry.cluster_len()])?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    fn read_stream(&self, stream: Stream) -> Result<Vec<u8>> {
+        let longest = 2 * self.geometry.cluster_len() + 512;
+        let mut bytes = vec![0; usize::try_from(stream.len).unwrap_or(usize::MAX).min(longest)];
+        self.read_host(stream.offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn decompress(&self, bytes: &[u8], stream: Stream, cluster: &mut [u8]) -> Result<usize> {
+        compress::decompress(self.compression, bytes, cluster)
+            .map_err(|reason| Error::corrupt("compressed cluster", stream.offset, reason))
     }
 
     /// The compressed stream of the cluster at `offset` of the virtual disk, which [`Image::map`] called compressed.

@@ -20,6 +20,8 @@ pub(crate) enum Content {
     Zero,
     /// What was written to this host cluster, which the image on disk calls free.
     Spilled(HostCluster),
+    /// What it holds already, at another place: its new L2 entry. Made by the commit itself.
+    Moved(u64),
 }
 
 /// A device over an [`Image`] whose changes reach the image all at once, by [`Transaction::commit`], or not at all.
@@ -185,7 +187,7 @@ impl Transaction {
                 bytes[within..end].copy_from_slice(part);
                 bytes
             }
-            None => {
+            None | Some(Content::Moved(_)) => {
                 let mut bytes = self.old_cluster(cluster)?;
                 if bytes[within..end] == *part {
                     return Ok(());
@@ -303,6 +305,8 @@ impl ReadAt for Transaction {
                 None => self.image.read_at(at, part)?,
                 Some(Content::Zero) => part.fill(0),
                 Some(Content::Data(bytes)) => part.copy_from_slice(&bytes[within..within + step]),
+                // No cluster is moved before the commit, and none is read here while it runs.
+                Some(Content::Moved(_)) => self.image.read_at(at, part)?,
                 Some(Content::Spilled(host)) => {
                     self.image.storage.read_at(geometry.host_offset(*host) + within as u64, part)?;
                 }
