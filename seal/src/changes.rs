@@ -42,12 +42,12 @@ impl<'a> Changes<'a> {
 
     /// What is at a path; a link as its last component is not followed.
     pub(crate) fn lstat(&self, path: &[u8]) -> Result<Option<Metadata>> {
-        self.guest.lstat(path).map_err(|source| self.failed(path, source))
+        self.guest.lstat(path).map_err(|source| self.failed(source))
     }
 
     /// Whether a path, all links followed, is a regular file.
     pub(crate) fn is_file(&self, path: &[u8]) -> Result<bool> {
-        let metadata = self.guest.stat(path).map_err(|source| self.failed(path, source))?;
+        let metadata = self.guest.stat(path).map_err(|source| self.failed(source))?;
         Ok(metadata.is_some_and(|metadata| metadata.kind == FileKind::File))
     }
 
@@ -58,20 +58,20 @@ impl<'a> Changes<'a> {
 
     /// The path without links; `None` if nothing is there.
     pub(crate) fn resolve(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.guest.resolve(path).map_err(|source| self.failed(path, source))
+        self.guest.resolve(path).map_err(|source| self.failed(source))
     }
 
     pub(crate) fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
-        self.guest.read_link(path).map_err(|source| self.failed(path, source))
+        self.guest.read_link(path).map_err(|source| self.failed(source))
     }
 
     /// The names in a directory, sorted; none if it is no directory.
     pub(crate) fn names_in(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let metadata = self.guest.stat(path).map_err(|source| self.failed(path, source))?;
+        let metadata = self.guest.stat(path).map_err(|source| self.failed(source))?;
         if !metadata.is_some_and(|metadata| metadata.kind == FileKind::Directory) {
             return Ok(Vec::new());
         }
-        let entries = self.guest.read_dir(path).map_err(|source| self.failed(path, source))?;
+        let entries = self.guest.read_dir(path).map_err(|source| self.failed(source))?;
         Ok(entries.into_iter().map(|entry| entry.name).collect())
     }
 
@@ -79,7 +79,7 @@ impl<'a> Changes<'a> {
     pub(crate) fn glob(&self, pattern: &str) -> Result<Vec<Vec<u8>>> {
         match pattern.strip_prefix("~/") {
             Some(name) => Ok(self.homes()?.into_iter().map(|home| join(&home, name.as_bytes())).collect()),
-            None => self.guest.glob(pattern).map_err(|source| self.failed(pattern.as_bytes(), source)),
+            None => self.guest.glob(pattern).map_err(|source| self.failed(source)),
         }
     }
 
@@ -104,14 +104,14 @@ impl<'a> Changes<'a> {
     pub(crate) fn read_text(&mut self, path: &[u8]) -> Result<Option<Vec<u8>>> {
         match self.guest.stat(path) {
             Ok(Some(metadata)) if metadata.kind == FileKind::File && metadata.size <= guest::MAX_TEXT => {
-                self.guest.read(path).map(Some).map_err(|source| self.failed(path, source))
+                self.guest.read(path).map(Some).map_err(|source| self.failed(source))
             }
             Ok(Some(metadata)) if metadata.kind == FileKind::File => {
                 self.warn(format!("{} was not looked into: it has {} bytes", GuestPath::from(path), metadata.size));
                 Ok(None)
             }
             Ok(_) => Ok(None),
-            Err(source) => Err(self.failed(path, source)),
+            Err(source) => Err(self.failed(source)),
         }
     }
 
@@ -120,7 +120,7 @@ impl<'a> Changes<'a> {
         let mut start = vec![0; limit];
         let mut filled = 0;
         while let Some(space) = start.get_mut(filled..).filter(|space| !space.is_empty()) {
-            match self.guest.read_at(path, filled as u64, space).map_err(|source| self.failed(path, source))? {
+            match self.guest.read_at(path, filled as u64, space).map_err(|source| self.failed(source))? {
                 0 => break,
                 got => filled += got,
             }
@@ -135,7 +135,7 @@ impl<'a> Changes<'a> {
             visit(path, kind);
             Ok(())
         };
-        self.guest.walk_names(top, &mut visit).map_err(|source| self.failed(top, source))
+        self.guest.walk_names(top, &mut visit).map_err(|source| self.failed(source))
     }
 
     // ---- removing
@@ -173,7 +173,7 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let Some(path) = self.way_to_remove(path)? else { return Ok(()) };
-        self.guest.remove_file(&path).map_err(|source| self.failed(&path, source))?;
+        self.guest.remove_file(&path).map_err(|source| self.failed(source))?;
         self.removed(&path, &metadata);
         Ok(())
     }
@@ -209,7 +209,7 @@ impl<'a> Changes<'a> {
         let removed = guest.remove_all(&path, &mut |path, metadata| {
             record_removal(made, ledger, &mount, path, metadata);
         });
-        removed.map_err(|source| self.failed(&path, source))
+        removed.map_err(|source| self.failed(source))
     }
 
     /// Removes all that is in a directory, dot files too. The directory may be reached through links.
@@ -271,7 +271,7 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let path = self.canonical(path)?;
-        self.guest.set_len(&path, 0).map_err(|source| self.failed(&path, source))?;
+        self.guest.set_len(&path, 0).map_err(|source| self.failed(source))?;
         self.record(path, Action::Emptied, metadata.size);
         Ok(())
     }
@@ -279,9 +279,9 @@ impl<'a> Changes<'a> {
     /// Gives a regular file, links followed, other contents, if they are others.
     pub(crate) fn edit(&mut self, path: &[u8], contents: &[u8]) -> Result<()> {
         let Some(path) = self.resolve(path)? else { return Ok(()) };
-        let old = self.guest.read(&path).map_err(|source| self.failed(&path, source))?;
+        let old = self.guest.read(&path).map_err(|source| self.failed(source))?;
         if old != contents {
-            self.guest.write(&path, contents).map_err(|source| self.failed(&path, source))?;
+            self.guest.write(&path, contents).map_err(|source| self.failed(source))?;
             let action = if contents.is_empty() { Action::Emptied } else { Action::Edited };
             self.record(path, action, old.len() as u64);
         }
@@ -291,7 +291,7 @@ impl<'a> Changes<'a> {
     /// Creates a regular file where nothing is yet, with the directories that lead to it.
     pub(crate) fn create_file(&mut self, path: &[u8], contents: &[u8]) -> Result<()> {
         let path = self.make_way(path)?;
-        self.guest.write(&path, contents).map_err(|source| self.failed(&path, source))?;
+        self.guest.write(&path, contents).map_err(|source| self.failed(source))?;
         self.record(path, Action::Created, contents.len() as u64);
         Ok(())
     }
@@ -299,7 +299,7 @@ impl<'a> Changes<'a> {
     /// Creates a symbolic link where nothing is yet, with the directories that lead to it.
     pub(crate) fn create_link(&mut self, target: &[u8], path: &[u8]) -> Result<()> {
         let path = self.make_way(path)?;
-        self.guest.symlink(target, &path).map_err(|source| self.failed(&path, source))?;
+        self.guest.symlink(target, &path).map_err(|source| self.failed(source))?;
         self.record(path, Action::Created, 0);
         Ok(())
     }
@@ -310,9 +310,9 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let path = self.canonical(path)?;
-        self.guest.remove_file(&path).map_err(|source| self.failed(&path, source))?;
+        self.guest.remove_file(&path).map_err(|source| self.failed(source))?;
         self.ledger.unlinked(&mount_of(self.guest, &path), &path, &metadata);
-        self.guest.symlink(target, &path).map_err(|source| self.failed(&path, source))?;
+        self.guest.symlink(target, &path).map_err(|source| self.failed(source))?;
         self.record(path, Action::Replaced, metadata.size);
         Ok(())
     }
@@ -325,7 +325,7 @@ impl<'a> Changes<'a> {
             None => {
                 // A parent is shorter than its child, so this ends at the root, which exists.
                 let directory = self.make_way(parent)?;
-                self.guest.create_dir(&directory, 0o755).map_err(|source| self.failed(&directory, source))?;
+                self.guest.create_dir(&directory, 0o755).map_err(|source| self.failed(source))?;
                 self.record(directory.clone(), Action::Created, 0);
                 directory
             }
@@ -343,8 +343,8 @@ impl<'a> Changes<'a> {
         self.made.push(Change { path: path.into(), action, bytes });
     }
 
-    fn failed(&self, path: &[u8], source: guest::Error) -> Error {
-        Error::Guest { operation: self.operation.name, path: path.into(), source }
+    fn failed(&self, source: guest::Error) -> Error {
+        Error::Guest { operation: self.operation.name, source: Box::new(source) }
     }
 }
 

@@ -10,31 +10,26 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The guest could not be read or changed while an operation was performed.
-    #[error("operation {operation} failed at {path}")]
+    #[error("operation {operation} failed")]
     Guest {
         /// The operation's name.
         operation: &'static str,
-        /// What it was looking at or changing.
-        path: GuestPath,
-        /// Why.
+        /// What was tried, on which path, and why it failed.
         #[source]
-        source: guest::Error,
+        source: Box<guest::Error>,
     },
     /// A file system is not mounted, and an operation has to look into it.
     #[error(
-        "operation {operation} looks at {pattern}, but what belongs at {mount_point} ({spec}) is not mounted: {reason}"
+        "operation {operation} looks at {pattern}, but {} is not mounted at {}: {}",
+        missing.spec, GuestPath::from(missing.path.as_slice()), missing.reason
     )]
     Unmounted {
         /// The operation's name.
         operation: &'static str,
         /// The pattern that leads there.
         pattern: &'static str,
-        /// Where it should be mounted.
-        mount_point: GuestPath,
-        /// What `/etc/fstab` calls it.
-        spec: String,
-        /// Why it is not mounted.
-        reason: String,
+        /// The file system, and why it is not mounted.
+        missing: Box<guest::Unmounted>,
     },
     /// An option was given that only an operation uses which is not selected.
     #[error("{option} was given, but operation {operation} is not enabled")]
@@ -53,4 +48,21 @@ pub enum Error {
     /// What was done could not be written.
     #[error("cannot write the changes")]
     Flush(#[source] guest::Error),
+}
+
+impl Error {
+    /// The path that it is about, where it is about one.
+    #[must_use]
+    pub fn path(&self) -> Option<GuestPath> {
+        let source = match self {
+            Self::Guest { source, .. } => source,
+            Self::Accounts(source) | Self::Scrub(source) | Self::Flush(source) => source,
+            Self::Unmounted { missing, .. } => return Some(missing.path.as_slice().into()),
+            Self::NotEnabled { .. } => return None,
+        };
+        match source {
+            guest::Error::At { path, .. } => Some(path.as_slice().into()),
+            _ => None,
+        }
+    }
 }

@@ -34,13 +34,8 @@ pub(crate) fn check_mounts<'a>(
                 ledger.warn(format!("{why}; operation {} could not look at {pattern}", operation.name));
             }
             Some((operation, pattern)) => {
-                return Err(Error::Unmounted {
-                    operation: operation.name,
-                    pattern,
-                    mount_point: path,
-                    spec: missing.spec.clone(),
-                    reason: missing.reason.clone(),
-                });
+                let missing = Box::new(missing.clone());
+                return Err(Error::Unmounted { operation: operation.name, pattern, missing });
             }
             None => match needing(true) {
                 Some((operation, pattern)) => {

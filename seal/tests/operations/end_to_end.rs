@@ -141,9 +141,9 @@ fn what_is_not_mounted_and_needed_refuses_the_run() {
     let Some(image) = image(test, directory.path(), fstab) else { return };
 
     let error = seal::run(&mut open(&image), &Selection::defaults(), &Options::default()).unwrap_err();
-    let Error::Unmounted { mount_point, spec, .. } = &error else { panic!("{error}") };
-    assert_eq!(mount_point.as_bytes(), b"/var");
-    assert!(spec.contains("dead"), "{error}");
+    let Error::Unmounted { missing, .. } = &error else { panic!("{error}") };
+    assert_eq!(missing.path, b"/var");
+    assert!(error.to_string().contains("dead is not mounted at /var: "), "{error}");
 
     let report =
         seal::run(&mut open(&image), &only("random-seed"), &Options { allow_unmounted: true, ..Options::default() })
