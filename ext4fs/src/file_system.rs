@@ -285,3 +285,14 @@ fn read_only_reason(superblock: &Superblock, cache: &MetadataCache, options: &Op
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn may_be_read_from_many_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<FileSystem>();
+    }
+}

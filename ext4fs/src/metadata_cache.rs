@@ -284,15 +284,6 @@ impl MetadataCache {
         Ok(self.device.writable()?.write_at(offset, bytes)?)
     }
 
-    /// Makes `count` blocks read as zeros on the device, which may give their space back.
-    pub(crate) fn zero_run(&mut self, start: u64, count: u64) -> Result<()> {
-        let base = self.offset(start, count)?;
-        self.changes += 1;
-        self.unsynced = true;
-        let size = self.block_size as u64;
-        Ok(self.device.writable()?.write_zeroes(base, count * size)?)
-    }
-
     /// Gives bytes of blocks that hold nothing back to the device, after which they read as zeros.
     pub(crate) fn discard(&mut self, bytes: Range<u64>) -> Result<()> {
         let size = self.block_size as u64;

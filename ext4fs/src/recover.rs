@@ -75,7 +75,6 @@ impl FileSystem {
         for (block, bytes) in replay.blocks {
             self.cache.put(block, BlockKind::Unchecked, bytes)?;
         }
-        self.cache.put(journal_start, BlockKind::Unchecked, replay.superblock)?;
         let writes = self.read_only_reason().is_none();
         let mut bytes = [0; superblock::LEN];
         let block = superblock::OFFSET >> self.superblock.block_bits;
@@ -95,9 +94,10 @@ impl FileSystem {
         let mut fs = Self::load(superblock, self.cache, options)?;
         fs.clock = options.clock.unwrap_or(clock);
         if writes && fs.read_only_reason().is_none() {
-            // First what the journal holds, then the superblock that says it need not be replayed.
+            // What the journal holds must be safe before anything says that it need not be replayed.
             fs.cache.write_back()?;
             fs.cache.sync()?;
+            fs.cache.put(journal_start, BlockKind::Unchecked, replay.superblock)?;
             fs.mark_superblock_changed();
             fs.flush()?;
         }
