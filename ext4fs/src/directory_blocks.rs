@@ -78,8 +78,11 @@ impl DirectoryBlocks for Directory<'_> {
     }
 
     fn is_indexed(&self) -> bool {
-        // Folded names are hashed folded, which is not done here: such directories are searched from end to end.
-        self.inode.flags().contains(InodeFlags::INDEX) && !self.inode.flags().contains(InodeFlags::CASEFOLD)
+        self.inode.flags().contains(InodeFlags::INDEX)
+    }
+
+    fn hashes_plain_names(&self) -> bool {
+        !self.inode.flags().contains(InodeFlags::CASEFOLD)
     }
 
     fn read(&self, block: u32) -> Result<Vec<u8>> {

@@ -51,6 +51,11 @@ pub(crate) trait DirectoryBlocks {
     fn block_count(&self) -> u32;
     /// Whether the inode has `EXT4_INDEX_FL`.
     fn is_indexed(&self) -> bool;
+    /// Whether names are hashed as they are. Where they are folded first, which is not done here, an index is of no use
+    /// and all blocks are searched.
+    fn hashes_plain_names(&self) -> bool {
+        true
+    }
     /// The block's bytes, as long as a block. A hole is an error.
     fn read(&self, block: u32) -> Result<Vec<u8>>;
 }
@@ -158,10 +163,13 @@ pub(crate) fn list(dir: &dyn DirectoryBlocks, f: &DirectoryFormat) -> Result<Vec
 ///
 /// # Errors
 /// [`Error::InvalidName`] for a name that is empty or longer than 255 bytes, [`Error::NoSpace`] where the htree is
-/// full, [`Error::Corrupt`] where a block on the way is malformed.
+/// full, [`Error::Unsupported`] where names are folded, [`Error::Corrupt`] where a block on the way is malformed.
 pub(crate) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &Entry) -> Result<()> {
     if e.name.is_empty() || e.name.len() > 255 {
         return Err(Error::InvalidName);
+    }
+    if dir.is_indexed() && !dir.hashes_plain_names() {
+        return Err(Error::Unsupported(format!("inode {}: hashes of folded names", dir.inode())));
     }
     if dir.is_indexed() && !f.indexed {
         index::unindex(dir, f)?;
@@ -215,7 +223,8 @@ fn find(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, name: &[u8])
     if name.is_empty() || name.len() > 255 {
         return Ok(None);
     }
-    if f.indexed && dir.is_indexed() { htree::find(dir, f, name) } else { linear::find(dir, f, name) }
+    let by_tree = f.indexed && dir.is_indexed() && dir.hashes_plain_names();
+    if by_tree { htree::find(dir, f, name) } else { linear::find(dir, f, name) }
 }
 
 /// A block of a directory, with its checksum checked.

@@ -12,9 +12,11 @@ const INODE: u32 = 12;
 const PARENT: u32 = 2;
 const SEED: u32 = 0x1234_5678;
 
+#[derive(Default)]
 struct MemoryDirectory {
     blocks: Vec<Vec<u8>>,
     indexed: bool,
+    folded: bool,
 }
 
 impl DirectoryBlocks for MemoryDirectory {
@@ -29,6 +31,9 @@ impl DirectoryBlocks for MemoryDirectory {
     }
     fn is_indexed(&self) -> bool {
         self.indexed
+    }
+    fn hashes_plain_names(&self) -> bool {
+        !self.folded
     }
     fn read(&self, block: u32) -> Result<Vec<u8>> {
         Ok(self.blocks[block as usize].clone())
@@ -64,7 +69,7 @@ fn format(block_size: usize) -> DirectoryFormat {
 }
 
 fn new_directory(f: &DirectoryFormat) -> MemoryDirectory {
-    MemoryDirectory { blocks: vec![first_block(f, SEED, INODE, PARENT)], indexed: false }
+    MemoryDirectory { blocks: vec![first_block(f, SEED, INODE, PARENT)], ..MemoryDirectory::default() }
 }
 
 fn entry(inode: u32, name: &[u8]) -> Entry {
@@ -167,7 +172,7 @@ fn first_block_holds_dots_and_tail() {
     let bytes = first_block(&f, SEED, INODE, PARENT);
     assert_eq!(&bytes[..24], b"\x0c\0\0\0\x0c\0\x01\x02.\0\0\0\x02\0\0\0\xe8\x03\x02\x02..\0\0");
     assert_eq!(&bytes[1012..1020], b"\0\0\0\0\x0c\0\0\xde");
-    let dir = MemoryDirectory { blocks: vec![bytes], indexed: false };
+    let dir = MemoryDirectory { blocks: vec![bytes], ..MemoryDirectory::default() };
     check_equal(&dir, &f, &BTreeMap::new());
 }
 
@@ -277,6 +282,21 @@ fn directory_without_the_feature_loses_its_index() {
 }
 
 #[test]
+fn folded_names_are_found_without_the_tree() {
+    let f = format(1024);
+    let mut dir = new_directory(&f);
+    for n in 0..900_u32 {
+        insert(&mut dir, &f, &entry(n + 20, format!("name-{n:0>60}").as_bytes())).unwrap();
+    }
+    dir.folded = true;
+    assert_eq!(list(&dir, &f).unwrap().len(), 902);
+    // Were the hash that of another name, the tree would lead elsewhere.
+    let other = DirectoryFormat { hash_seed: [9; 4], ..f };
+    assert_eq!(lookup(&dir, &other, format!("name-{:0>60}", 7).as_bytes()).unwrap().unwrap().inode, 27);
+    assert!(matches!(insert(&mut dir, &other, &entry(5, b"new")), Err(Error::Unsupported(_))));
+}
+
+#[test]
 fn dotdot_can_be_replaced_and_not_removed() {
     let f = format(1024);
     let mut dir = new_directory(&f);
@@ -340,7 +360,7 @@ fn malformed_entries_are_errors() {
     let damages: [(usize, &[u8]); 7] =
         [(16, &[0, 0]), (16, &[13, 0]), (16, &[0xff, 0x7f]), (16, &[0xf8, 3]), (18, &[255]), (20, b"/x"), (18, &[0])];
     for (offset, damage) in damages {
-        let mut dir = MemoryDirectory { blocks: good.blocks.clone(), indexed: false };
+        let mut dir = MemoryDirectory { blocks: good.blocks.clone(), ..MemoryDirectory::default() };
         if damage == [255] {
             dir.blocks[0][16..18].copy_from_slice(&[12, 0]);
         }

@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::claims::Claims;
 use super::{ScrubOptions, ScrubReport};
 use crate::block_group::GroupFlags;
-use crate::directory::BlockOwner;
+use crate::directory::{self, BlockOwner};
 use crate::extent_tree::Node;
 use crate::features::Incompat;
-use crate::file_system::FileSystem;
+use crate::file_system::{FileSystem, ROOT_INODE};
 use crate::inode::{self, Inode, InodeFlags, extra_isize};
 use crate::journal::scrubbed_superblock;
 use crate::layout::extent::ENTRY_LEN;
@@ -78,6 +78,7 @@ pub(super) enum What {
 impl FileSystem {
     /// Walks over all inodes.
     pub(super) fn survey(&self, options: &ScrubOptions) -> Result<Plan> {
+        self.check_root()?;
         let mut plan = Plan::default();
         let mut xattr_blocks = Vec::new();
         for run in self.system_blocks() {
@@ -86,6 +87,7 @@ impl FileSystem {
         for group in 0..self.superblock.group_count {
             self.survey_unused_metadata(group, &mut plan)?;
             let inode_bitmap = self.inode_bitmap(group)?;
+            self.check_free_inodes(group, &inode_bitmap)?;
             let first = group * self.superblock.inodes_per_group + 1;
             self.for_each_slot(group, |number, slot| {
                 if !bitmap::is_set(&inode_bitmap, number - first) {
@@ -119,6 +121,27 @@ impl FileSystem {
         plan.claims.merge()?;
         plan.unused.sort_unstable_by_key(|run| run.start);
         Ok(plan)
+    }
+
+    /// Checks that the root is where it is to be: a wrong size of inodes, say, would make everything seem unused.
+    fn check_root(&self) -> Result<()> {
+        let root = self.directory_inode(ROOT_INODE)?;
+        let dot = directory::lookup(&self.directory(&root)?, &self.directory_format, b".")?;
+        if dot.is_none_or(|entry| entry.inode != ROOT_INODE) {
+            return Err(Error::corrupt("root directory", format_args!("inode {ROOT_INODE}"), "its `.` is itself"));
+        }
+        Ok(())
+    }
+
+    fn check_free_inodes(&self, number: u32, inode_bitmap: &[u8]) -> Result<()> {
+        let runs = bitmap::clear_runs(inode_bitmap, 0..self.superblock.inodes_per_group);
+        let clear: u32 = runs.map(|run| run.end - run.start).sum();
+        let counted = self.group(number)?.free_inodes;
+        if clear != counted {
+            let expected = format!("{clear} inodes are counted as free, found {counted}");
+            return Err(Error::corrupt("group descriptor", format_args!("group {number}"), expected));
+        }
+        Ok(())
     }
 
     /// The parts of a group's bitmaps and inode table that were never used, and the room that copies of the group

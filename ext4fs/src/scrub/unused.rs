@@ -6,16 +6,23 @@ use block::{AllocationUnit, ExtentKind};
 
 use super::survey::Plan;
 use crate::file_system::FileSystem;
-use crate::zeros;
-use crate::{Error, Result};
+use crate::{Error, Result, bitmap, zeros};
 
 /// How many bytes are read at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
 impl FileSystem {
-    /// Checks that no block with an owner is marked as free.
+    /// Checks that no block with an owner is marked as free, and that as many are as each group counts.
     pub(super) fn check_free_blocks(&self, plan: &Plan) -> Result<()> {
         for group in 0..self.superblock.group_count {
+            let block_bitmap = self.block_bitmap(group)?;
+            let runs = bitmap::clear_runs(&block_bitmap, 0..self.superblock.group_clusters(group));
+            let clear: u32 = runs.map(|run| run.end - run.start).sum();
+            let counted = self.group(group)?.free_blocks;
+            if clear != counted {
+                let expected = format!("{clear} blocks are counted as free, found {counted}");
+                return Err(Error::corrupt("group descriptor", format_args!("group {group}"), expected));
+            }
             for run in self.free_runs(group)? {
                 if let Some(block) = plan.claims.first_in(&run) {
                     let expected = "a block with an owner is marked as in use";

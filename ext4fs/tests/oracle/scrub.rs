@@ -6,9 +6,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use block::{Access, HostFile, Memory, Trace};
-use ext4fs::{Error, FileSystem, NewNode, OpenOptions, Ownership, ScrubReport};
+use ext4fs::{Error, FileKind, FileSystem, NewNode, OpenOptions, Ownership, ScrubReport};
 
-use crate::common::{LAYOUTS, NOW, check, e2fsck, has_tool, open, pattern, scratch, walk, with_kernel_mount};
+use crate::common::{LAYOUTS, NOW, check, e2fsck, has_tool, mke2fs, open, pattern, scratch, walk, with_kernel_mount};
 
 const OWNER: Ownership = Ownership { mode: 0o600, uid: 1, gid: 2 };
 /// What all that is planted holds, and nothing else does.
@@ -250,4 +250,99 @@ fn images_that_contradict_themselves_are_left_alone() {
     let device = Arc::new(Memory::from(std::fs::read(&path).unwrap()));
     let mut fs = FileSystem::open(device, &OpenOptions { read_only: true, clock: None }).unwrap();
     assert!(matches!(fs.scrub(), Err(Error::ReadOnly(_))));
+}
+
+/// All that can be read, as far as it goes: each path with its contents, or with what is wrong.
+fn readable(fs: &FileSystem) -> Vec<(Vec<u8>, String, Vec<u8>)> {
+    let (mut found, mut pending) = (Vec::new(), vec![(Vec::new(), fs.root(), 0)]);
+    while let Some((path, directory, depth)) = pending.pop() {
+        for entry in fs.read_dir(directory).unwrap_or_default() {
+            let path = [path.as_slice(), b"/", &entry.name].concat();
+            let mut bytes = vec![0; 50_000];
+            let read = fs.read_at(entry.inode, 0, &mut bytes);
+            let told = (fs.metadata(entry.inode), &read, fs.read_link(entry.inode), fs.xattr_names(entry.inode));
+            let told = format!("{told:?}");
+            bytes.truncate(read.unwrap_or(0));
+            if entry.kind == FileKind::Directory && depth < 8 && found.len() < 2000 {
+                pending.push((path.clone(), entry.inode, depth + 1));
+            }
+            found.push((path, told, bytes));
+        }
+    }
+    found
+}
+
+#[test]
+fn damaged_images_keep_what_can_be_read() {
+    const TEST: &str = "scrub of damaged images";
+    if !has_tool(TEST, "mke2fs") {
+        return;
+    }
+    let folder = scratch();
+    for (arguments, mebibytes, rounds) in [
+        ("-t ext4 -b 1024 -O ^metadata_csum,^has_journal", 2, 600),
+        ("-t ext4 -b 1024 -O ^has_journal", 2, 200),
+        ("-t ext2 -b 1024", 2, 600),
+        ("-t ext2 -b 1024 -g 1024", 4, 300),
+    ] {
+        let path = mke2fs(folder.path(), arguments, mebibytes, None);
+        let (device, mut fs) = open(&path);
+        fs.create_dir_all(b"/a/b").unwrap();
+        for n in 0..40_usize {
+            fs.write(format!("/a/file {n}").as_bytes(), &pattern(n, n as u32)).unwrap();
+            fs.write(format!("/a/b/gone {n}").as_bytes(), &pattern(n, n as u32)).unwrap();
+        }
+        for n in 0..40 {
+            fs.remove_file(format!("/a/b/gone {n}").as_bytes()).unwrap();
+        }
+        fs.symlink(&[b't'; 100], b"/long").unwrap();
+        fs.symlink(b"a/b", b"/short").unwrap();
+        fs.set_xattr(fs.resolve(b"/a/file 1").unwrap(), b"user.large", &pattern(600, 1)).unwrap();
+        fs.flush().unwrap();
+        let image = device.to_vec();
+        let used: Vec<usize> = (1024..image.len()).filter(|at| ![0, 0xff].contains(&image[*at])).collect();
+        let (mut scrubbed, mut random) = (0, pattern(rounds * 30, 5).into_iter().map(usize::from));
+        let mut next = move |below: usize| {
+            let words = [random.next().unwrap(), random.next().unwrap(), random.next().unwrap()];
+            (words[0] << 16 | words[1] << 8 | words[2]) % below
+        };
+        for round in 0..rounds {
+            let mut bytes = image.clone();
+            let changed: Vec<usize> = (0..=next(4)).map(|_| used[next(used.len())]).collect();
+            for &at in &changed {
+                let value = next(1280);
+                // Bytes that are numbers go up by one, lose or gain a bit, or become anything.
+                bytes[at] = match value >> 8 {
+                    0 => bytes[at].wrapping_add(1),
+                    1 => bytes[at] ^ 1 << (value & 7),
+                    _ => value as u8,
+                };
+            }
+            let device = Arc::new(Memory::from(bytes));
+            let options = OpenOptions { read_only: false, clock: Some(NOW) };
+            let Ok(mut fs) = FileSystem::open(device.clone(), &options) else { continue };
+            let (before, stored) = (readable(&fs), device.to_vec());
+            match fs.scrub() {
+                Ok(_) => {
+                    scrubbed += 1;
+                    assert!(readable(&fs) == before, "{arguments}, round {round}: {changed:x?}");
+                    fs.flush().unwrap();
+                    let again = FileSystem::open(device.clone(), &options).unwrap();
+                    assert!(readable(&again) == before, "{arguments}, round {round}: {changed:x?}, opened again");
+                    check_idle(device.to_vec(), arguments);
+                }
+                Err(_) => {
+                    let _ = fs.flush();
+                    assert!(
+                        device.to_vec() == stored,
+                        "{arguments}, round {round}: {changed:x?}, written though refused"
+                    );
+                }
+            }
+        }
+        assert!(
+            (rounds / 10..rounds * 9 / 10).contains(&scrubbed),
+            "{arguments}: {scrubbed} of {rounds} were scrubbed"
+        );
+    }
 }
