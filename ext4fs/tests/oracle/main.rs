@@ -15,3 +15,4 @@ mod read;
 mod recovery;
 mod scrub;
 mod write;
+mod xattr;
