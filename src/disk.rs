@@ -74,7 +74,10 @@ fn format(path: &Path, options: &Open) -> Result<Format> {
         b"QED\0" => "QED",
         _ => return Ok(Format::Raw),
     };
-    anyhow::bail!("cannot open {}: it is a {other} image; convert it with `qemu-img convert -O qcow2` first", path.display())
+    anyhow::bail!(
+        "cannot open {}: it is a {other} image; convert it with `qemu-img convert -O qcow2` first",
+        path.display()
+    )
 }
 
 /// Bytes of disk that a file takes.

@@ -55,11 +55,7 @@ impl HostFile {
     /// # Errors
     /// As [`HostFile::open`].
     pub fn create_new(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(
-            path.as_ref(),
-            OpenOptions::new().read(true).write(true).create_new(true),
-            Access::ReadWrite,
-        )
+        Self::open_with(path.as_ref(), OpenOptions::new().read(true).write(true).create_new(true), Access::ReadWrite)
     }
 
     fn open_with(path: &Path, options: &mut OpenOptions, access: Access) -> Result<Self> {

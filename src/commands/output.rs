@@ -34,7 +34,8 @@ pub(super) fn write(disk: &Disk, output: &Path, args: &Seal) -> Result<()> {
                 Compress::Zstd => Compression::Zstd,
             });
             let options = CreateOptions::new().compression(compression);
-            qcow2::create(temporary.as_file(), &*device, &options, &mut |done| progress.set(done)).with_context(writing)?;
+            qcow2::create(temporary.as_file(), &*device, &options, &mut |done| progress.set(done))
+                .with_context(writing)?;
         }
         Format::Raw => write_raw(temporary.as_file(), &*device, &progress).with_context(writing)?,
     }

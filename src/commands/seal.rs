@@ -62,7 +62,13 @@ pub(super) fn selection(select: &Select) -> Result<Selection> {
 }
 
 /// Performs the operations on an open disk; nothing is kept yet.
-pub(super) fn perform(image: &Path, disk: &Disk, open: &Open, select: &Select, selection: &Selection) -> Result<ImageReport> {
+pub(super) fn perform(
+    image: &Path,
+    disk: &Disk,
+    open: &Open,
+    select: &Select,
+    selection: &Selection,
+) -> Result<ImageReport> {
     let options = Options {
         allow_unmounted: select.allow_unmounted,
         scrub: !select.no_scrub,
@@ -91,7 +97,9 @@ fn seal_one(image: &Path, args: &Seal, selection: &Selection) -> Result<ImageRep
             let names = names.join(", ");
             match args.snapshots {
                 Snapshots::Refuse => {
-                    bail!("internal snapshots keep all that they hold ({names}): say --snapshots delete or --snapshots keep")
+                    bail!(
+                        "internal snapshots keep all that they hold ({names}): say --snapshots delete or --snapshots keep"
+                    )
                 }
                 Snapshots::Keep => kept.push(format!("internal snapshots keep all that they hold: {names}")),
                 Snapshots::Delete => transaction.delete_snapshots(),

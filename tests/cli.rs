@@ -1,0 +1,170 @@
+//! What scripts rely on: exit codes, streams, and that an error leaves the image as it was.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail by panic, and tells what it skips"
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{oracle_missing, run, small_guest_path, text};
+
+fn goldenseal(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_goldenseal")).args(args).output().unwrap()
+}
+
+fn stdout(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+fn copy(dir: &Path) -> PathBuf {
+    let image = dir.join("a.qcow2");
+    std::fs::copy(small_guest_path(), &image).unwrap();
+    image
+}
+
+#[test]
+fn exit_codes_are_as_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    let image = text(&image);
+    let code = |args: &[&str]| goldenseal(args).status.code().unwrap();
+    assert_eq!(code(&["audit", "-q", image]), 3);
+    assert_eq!(code(&["seal", "-q", image]), 0);
+    assert_eq!(code(&["audit", "-q", image]), 0);
+    assert_eq!(code(&["seal", "-q", image]), 0);
+    assert_eq!(code(&["seal", "-q", "/nonexistent"]), 1);
+    for wrong in [
+        &["seal"][..],
+        &["seal", image, "--operations", "no-such-thing"],
+        &["seal", image, "--enable", "customize"],
+        &["seal", image, image, "-o", "x"],
+        &["seal", image, "-o", "x", "--output-format", "raw", "--compress", "zlib"],
+        &["no-such-command"],
+    ] {
+        assert_eq!(code(wrong), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_warning_under_strict_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    // Removing certificates leaves work for the guest, which is a warning.
+    let out = goldenseal(&["seal", "--strict", text(&image)]);
+    assert_eq!(out.status.code(), Some(4), "{}", stderr(&out));
+    assert!(stderr(&out).contains("warning:"));
+    assert!(std::fs::read(&image).unwrap() == std::fs::read(small_guest_path()).unwrap());
+    let out = goldenseal(&["seal", "--strict", "-q", "--operations", "machine-id", text(&image)]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+}
+
+#[test]
+fn selected_operations_alone_are_performed() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    let names = |args: &[&str]| -> Vec<String> {
+        let out = goldenseal(&[&["seal", "-n", "--json", text(&image)], args].concat());
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let operations = report["operations"].as_array().unwrap();
+        operations.iter().map(|operation| operation["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&["--enable", "machine-id,utmp"]), ["machine-id", "utmp"]);
+    let defaults = names(&[]);
+    assert!(defaults.len() > 30 && !defaults.contains(&"user-account".to_owned()));
+    let changed = names(&["--operations", "defaults,-machine-id", "--operations", "user-account"]);
+    assert_eq!(changed.len(), defaults.len());
+    assert!(changed.contains(&"user-account".to_owned()) && !changed.contains(&"machine-id".to_owned()));
+    assert!(names(&["--operations", "-tmp-files"]).is_empty());
+}
+
+#[test]
+fn the_guest_can_be_looked_at() {
+    let image = small_guest_path();
+    let image = text(&image);
+    let cat = goldenseal(&["cat", image, "/etc/os-release"]);
+    assert!(stdout(&cat).contains("ID=goldenseal-example"));
+    let ls = goldenseal(&["ls", image, "/etc/ssh"]);
+    assert!(stdout(&ls).lines().any(|line| line == "ssh_host_ed25519_key"), "{}", stdout(&ls));
+    let long = goldenseal(&["ls", "-l", image, "/"]);
+    assert!(stdout(&long).lines().any(|line| line.starts_with("lrwxrwxrwx") && line.ends_with("bin -> usr/bin")));
+    let missing = goldenseal(&["ls", image, "/no/such"]);
+    assert_eq!(missing.status.code(), Some(1));
+    let inspect = goldenseal(&["inspect", "--json", image]);
+    let inspect: serde_json::Value = serde_json::from_slice(&inspect.stdout).unwrap();
+    assert_eq!(inspect["table"], "gpt");
+    assert_eq!(inspect["volumes"][1]["type"], "ext4");
+    assert_eq!(inspect["guest"]["mounts"][0]["path"], "/");
+    let operations = goldenseal(&["operations"]);
+    assert!(stdout(&operations).lines().any(|line| line == "machine-id * Remove the local machine ID"));
+    assert!(stdout(&operations).lines().any(|line| line.starts_with("user-account   ")));
+    // Names from the guest cannot write control sequences to the terminal.
+    let all = goldenseal(&["ls", "-R", image]);
+    assert!(all.status.success() && !all.stdout.iter().any(|&byte| byte < 0x20 && byte != b'\n'));
+}
+
+#[test]
+fn what_would_keep_secrets_is_refused_unless_it_is_said_what_to_do() {
+    if oracle_missing("what_would_keep_secrets_is_refused_unless_it_is_said_what_to_do", &["qemu-img"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    let image = text(&image);
+    run("qemu-img", &["snapshot", "-c", "before", image]);
+    let before = std::fs::read(image).unwrap();
+    let refused = goldenseal(&["seal", image]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("before") && stderr(&refused).contains("--snapshots"), "{}", stderr(&refused));
+    assert!(std::fs::read(image).unwrap() == before);
+    let out = goldenseal(&["seal", "-q", "--snapshots", "keep", image]);
+    assert!(out.status.success() && stderr(&out).contains("before"), "{}", stderr(&out));
+    assert_eq!(goldenseal(&["audit", "-q", image]).status.code(), Some(3));
+    assert!(goldenseal(&["seal", "-q", "--snapshots", "delete", image]).status.success());
+    assert_eq!(goldenseal(&["audit", "-q", image]).status.code(), Some(0));
+    run("qemu-img", &["check", "-q", image]);
+
+    let base = copy(dir.path());
+    let overlay = dir.path().join("overlay.qcow2");
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", "a.qcow2", "-F", "qcow2", text(&overlay)]);
+    let refused = goldenseal(&["seal", text(&overlay)]);
+    assert!(stderr(&refused).contains("backing file a.qcow2"), "{}", stderr(&refused));
+    let flat = dir.path().join("flat.qcow2");
+    assert!(goldenseal(&["seal", "-q", text(&overlay), "-o", text(&flat)]).status.success());
+    assert_eq!(goldenseal(&["audit", "-q", text(&flat)]).status.code(), Some(0));
+    let exists = goldenseal(&["seal", "-q", text(&overlay), "-o", text(&flat)]);
+    assert!(stderr(&exists).contains("--force"), "{}", stderr(&exists));
+    assert!(goldenseal(&["seal", "-q", text(&overlay), "--backing", "keep"]).status.success());
+    assert_eq!(goldenseal(&["audit", "-q", text(&overlay)]).status.code(), Some(3));
+    assert!(std::fs::read(base).unwrap() == std::fs::read(small_guest_path()).unwrap());
+}
+
+#[test]
+fn what_holds_no_guest_is_an_error_that_says_what_it_is() {
+    if oracle_missing("what_holds_no_guest_is_an_error_that_says_what_it_is", &["qemu-img"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty.qcow2");
+    run("qemu-img", &["create", "-q", "-f", "qcow2", text(&empty), "64M"]);
+    let before = std::fs::read(&empty).unwrap();
+    let out = goldenseal(&["seal", text(&empty)]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("no guest"), "{}", stderr(&out));
+    assert!(std::fs::read(&empty).unwrap() == before);
+    let vmdk = dir.path().join("a.vmdk");
+    run("qemu-img", &["create", "-q", "-f", "vmdk", text(&vmdk), "64M"]);
+    assert!(stderr(&goldenseal(&["seal", text(&vmdk)])).contains("VMDK"));
+    // A raw image in place: said, not done.
+    let raw = dir.path().join("a.raw");
+    run("qemu-img", &["convert", "-O", "raw", text(&small_guest_path()), text(&raw)]);
+    assert!(stderr(&goldenseal(&["seal", text(&raw)])).contains("-o"));
+}
