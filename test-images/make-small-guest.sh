@@ -246,6 +246,9 @@ forgotten(){ local s; s=$(secret scrub "$1"); register "$s" scrub default -; FOR
 leftovers(){ # prints the commands for debugfs
   local i s t removed=()
   echo 'cd /var/lib/keep'
+  # Behind the end of a file that stays.
+  forgotten 'behind the end'; { echo 'a file that was longer'; head -c 2000 /dev/zero | tr '\0' -; echo "$FORGOTTEN"; } > "$W/longer"
+  printf 'write %s shorter\nsif shorter size 23\n' "$W/longer"
   for i in 1 2 3 4; do forgotten "contents $i"; { echo "removed file $i"; head -c $((i * 3000)) /dev/zero | tr '\0' -; echo "$FORGOTTEN"; } > "$W/gone$i"
     echo "write $W/gone$i gone$i"; removed+=("gone$i"); done
   forgotten name; echo "write /dev/null $FORGOTTEN"; removed+=("$FORGOTTEN")
@@ -284,6 +287,11 @@ populate(){
 owner_now(){ printf 'sif "%s" uid %s\nsif "%s" gid %s\n' "$2" "$1" "$2" "$1"; }
 forget(){ { echo "set_current_time $NOW"; leftovers; } > "$W/leftovers"; fs "$W/leftovers"; }
 
+# In a block that is set aside for a file and was never written.
+set_aside(){
+  local b; b=$(block_of /opt/shapes/sparse/preallocated 9); b=${b%% *}; forgotten 'set aside'
+  { echo 'what the block held before'; echo "$FORGOTTEN"; } | dd of="$FS" bs=4096 seek="$b" conv=notrunc status=none; }
+
 # A transaction in the journal, replayed, whose contents are then overwritten: the journal alone still has them.
 old_journal(){
   local b; forgotten journal; b=$(block_of /opt/shapes/large/text 3)
@@ -305,7 +313,7 @@ file_system(){
   populate
   repair -D          # gives large directories their index, and the socket its type in the directory
   forget; repair     # debugfs does not free a block of attributes
-  old_journal
+  old_journal; set_aside
   printf 'set_current_time %s\nssv wtime @%s\nssv lastcheck @%s\nssv mkfs_time @%s\nssv kbytes_written 4096\n' $NOW $NOW $NOW $NOW > "$W/last"; fs "$W/last"
   e2fsck -fn "$FS" > "$W/fsck" 2>&1 || { cat "$W/fsck" >&2; exit 1; }; }
 
