@@ -11,6 +11,7 @@ use crate::image::{Image, State};
 use crate::l2_entry::{self, COPIED, L2Entry, OFFSET};
 use crate::refcount::{RefcountTable, encode_block};
 use crate::references::{Accounting, References, Scope};
+use crate::snapshot::{self, Entry};
 use crate::transaction::{Committed, Content, is_zero};
 use crate::{Error, Result, limits, reclaim};
 
@@ -60,6 +61,19 @@ pub(crate) struct Changes {
     pub(crate) force: bool,
     /// Entries that the refcount table is to have at least.
     pub(crate) refcount_blocks: usize,
+    pub(crate) relayout: Option<Relayout>,
+}
+
+/// A change of what the image consists of, beside the contents of clusters. Persistent bitmaps stay what they are.
+#[derive(Debug)]
+pub(crate) struct Relayout {
+    /// The references after it, but for those to clusters that the commit will write.
+    pub(crate) counts: References,
+    /// The active L1 table to start from, where it is another.
+    pub(crate) l1: Option<Vec<u64>>,
+    /// The snapshot table to be, where it is another. A new snapshot holds what the disk holds after the commit.
+    pub(crate) snapshots: Option<Vec<Entry>>,
+    pub(crate) disk_len: u64,
 }
 
 /// Writes one cluster, making the file longer where needed.
@@ -73,12 +87,24 @@ pub(crate) fn write_cluster(image: &Image, host: HostCluster, bytes: &[u8]) -> R
 }
 
 /// Commits `changes`, then gives back what is no longer used. See [`crate::Transaction::commit`] for what it promises.
-pub(crate) fn commit(image: &Image, accounting: &Accounting, changes: Changes) -> Result<Committed> {
+pub(crate) fn commit(image: &Image, accounting: &Accounting, mut changes: Changes) -> Result<Committed> {
     let state = &mut *image.state_mut();
+    let new_l1 = changes.relayout.as_mut().and_then(|relayout| relayout.l1.as_mut()).map(std::mem::take);
+    let old_l1 = new_l1.map(|l1| std::mem::replace(&mut state.l1, l1));
+    let result = commit_to(image, state, accounting, changes);
+    if let (Err(_), Some(l1)) = (&result, old_l1) {
+        state.l1 = l1;
+    }
+    result
+}
+
+fn commit_to(image: &Image, state: &mut State, accounting: &Accounting, changes: Changes) -> Result<Committed> {
+    let keeps_bitmaps = changes.relayout.is_some();
     let autoclear = state.header.roots.autoclear;
     let changed = !changes.clusters.is_empty()
         || (changes.delete_snapshots && state.header.roots.snapshots > 0)
         || changes.force
+        || changes.relayout.is_some()
         || state.header.roots.incompatible.contains(Incompatible::DIRTY)
         || accounting.is_inexact();
     let mut committed = Committed::default();
@@ -87,7 +113,7 @@ pub(crate) fn commit(image: &Image, accounting: &Accounting, changes: Changes) -
         commit.move_neighbours_of_freed_streams()?;
         commit.build_tables()?;
         let counts = commit.switch(&mut committed)?;
-        if autoclear.contains(Autoclear::BITMAPS) {
+        if autoclear.contains(Autoclear::BITMAPS) && !keeps_bitmaps {
             committed.bitmaps_dropped = image.extensions.bitmaps.map_or(0, |bitmaps| bitmaps.count);
         }
         counts
@@ -115,6 +141,10 @@ struct Commit<'a> {
     recheck_copied: bool,
     delete_snapshots: bool,
     refcount_blocks: usize,
+    l1_replaced: bool,
+    snapshots: Option<Vec<Entry>>,
+    disk_len: u64,
+    keeps_bitmaps: bool,
     /// Where the last compressed stream that moved ends.
     stream_end: u64,
     /// Tables that are to be written, by place.
@@ -127,7 +157,12 @@ impl<'a> Commit<'a> {
     fn new(image: &'a Image, state: &'a mut State, accounting: &'a Accounting, changes: Changes) -> Result<Self> {
         let drops_bitmaps = state.header.roots.autoclear.contains(Autoclear::BITMAPS);
         let delete_snapshots = changes.delete_snapshots && state.header.roots.snapshots > 0;
-        let mut counts = if delete_snapshots || drops_bitmaps {
+        let (mut l1_replaced, mut snapshots, mut disk_len) = (false, None, image.geometry.disk_len);
+        let keeps_bitmaps = changes.relayout.is_some();
+        let mut counts = if let Some(relayout) = changes.relayout {
+            (l1_replaced, snapshots, disk_len) = (relayout.l1.is_some(), relayout.snapshots, relayout.disk_len);
+            relayout.counts
+        } else if delete_snapshots || drops_bitmaps {
             let scope = Scope { snapshots: !delete_snapshots, bitmaps: false };
             References::walk(image, state, &accounting.table, scope)?
         } else {
@@ -141,7 +176,7 @@ impl<'a> Commit<'a> {
             }
         }
         Ok(Self {
-            recheck_copied: delete_snapshots || accounting.is_inexact(),
+            recheck_copied: delete_snapshots || keeps_bitmaps || accounting.is_inexact(),
             l1: state.l1.clone(),
             image,
             state,
@@ -151,6 +186,10 @@ impl<'a> Commit<'a> {
             counts,
             delete_snapshots,
             refcount_blocks: changes.refcount_blocks,
+            l1_replaced,
+            snapshots,
+            disk_len,
+            keeps_bitmaps,
             stream_end: 0,
             tables: BTreeMap::new(),
             written,
@@ -350,22 +389,37 @@ impl<'a> Commit<'a> {
     fn switch(mut self, committed: &mut Committed) -> Result<References> {
         let geometry = self.image.geometry;
         let mut roots = self.state.header.roots;
-        if self.l1 != self.state.l1 {
-            let len = u64::from(roots.l1_entries) * 8;
-            let clusters = len.div_ceil(geometry.cluster_size());
+        let shared = self.snapshots.as_ref().is_some_and(|entries| entries.iter().any(|entry| entry.is_new));
+        if shared {
+            // Whatever the tables lead to is counted twice already.
+            for raw in self.l1.iter_mut().filter(|raw| **raw & OFFSET != 0) {
+                self.counts.allocate(geometry.host_cluster_at(*raw & OFFSET).0);
+                *raw &= !COPIED;
+            }
+        }
+        if self.l1 != self.state.l1 || self.l1_replaced {
+            let clusters = (u64::from(roots.l1_entries) * 8).div_ceil(geometry.cluster_size());
             let old = geometry.host_cluster_at(roots.l1_offset).0;
             (old..old + clusters).for_each(|cluster| self.counts.release(cluster));
-            let first = self.allocate(clusters)?;
-            let mut bytes = vec![0; (clusters << geometry.cluster_bits) as usize];
-            BigEndian::write_u64_into(&self.l1, &mut bytes[..len as usize]);
-            self.tables.insert(first, bytes);
-            roots.l1_offset = geometry.host_offset(first);
+            roots.l1_offset = self.place_l1()?;
+            // At most 32 MiB of table, so it fits.
+            roots.l1_entries = self.l1.len() as u32;
+        }
+        if let Some(mut entries) = self.snapshots.take() {
+            for entry in entries.iter_mut().filter(|entry| entry.is_new) {
+                entry.set_l1(self.place_l1()?, self.l1.len() as u32);
+            }
+            roots.snapshots = entries.len() as u32;
+            roots.snapshots_offset = 0;
+            if !entries.is_empty() {
+                roots.snapshots_offset = self.place_table(snapshot::encode_table(&entries))?;
+            }
         }
         if self.delete_snapshots {
             roots.snapshots = 0;
             roots.snapshots_offset = 0;
         }
-        roots.autoclear = Autoclear::empty();
+        roots.autoclear = if self.keeps_bitmaps { roots.autoclear & Autoclear::BITMAPS } else { Autoclear::empty() };
         roots.incompatible.remove(Incompatible::DIRTY);
         let table = self.build_refcounts(&mut roots)?;
 
@@ -373,6 +427,7 @@ impl<'a> Commit<'a> {
             write_cluster(self.image, host, bytes)?;
         }
         self.image.storage.flush()?;
+        self.state.header.geometry.disk_len = self.disk_len;
         write_roots(self.image, self.state, &roots)?;
 
         committed.clusters_written = self.written;
@@ -386,6 +441,23 @@ impl<'a> Commit<'a> {
         self.image.l2_tables.clear();
         self.image.decompressed.clear();
         Ok(self.counts)
+    }
+
+    /// Sets clusters aside for a copy of the L1 table; returns its offset.
+    fn place_l1(&mut self) -> Result<u64> {
+        let mut bytes = vec![0; self.l1.len() * 8];
+        BigEndian::write_u64_into(&self.l1, &mut bytes);
+        self.place_table(bytes)
+    }
+
+    /// Sets clusters aside for a table; returns its offset.
+    fn place_table(&mut self, mut bytes: Vec<u8>) -> Result<u64> {
+        let geometry = self.image.geometry;
+        let clusters = (bytes.len() as u64).div_ceil(geometry.cluster_size()).max(1);
+        let first = self.allocate(clusters)?;
+        bytes.resize((clusters << geometry.cluster_bits) as usize, 0);
+        self.tables.insert(first, bytes);
+        Ok(geometry.host_offset(first))
     }
 
     /// Builds the refcount blocks whose counts change, and the table that leads to them. They count themselves, so

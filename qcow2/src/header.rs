@@ -138,8 +138,7 @@ impl Header {
         };
 
         let disk_len = raw.size.get();
-        // Keeps every offset of the virtual disk, rounded up to a cluster, far from overflow.
-        if disk_len > i64::MAX as u64 - (1 << 21) {
+        if disk_len > limits::DISK_BYTES {
             return Err(corrupt(24, format!("the disk must be smaller than 2^63 bytes, found {disk_len}")));
         }
         let geometry = Geometry { cluster_bits, disk_len, refcount_order };
@@ -215,8 +214,10 @@ impl Header {
         })
     }
 
-    /// Writes `roots` into `sector`, the first 512 bytes of the file; every other byte stays as it is.
+    /// Writes `roots` and the disk's length into `sector`, the first 512 bytes of the file; every other byte stays as it
+    /// is.
     pub(crate) fn patch_roots(&self, sector: &mut [u8; 512], roots: &Roots) {
+        sector[24..32].copy_from_slice(&self.geometry.disk_len.to_be_bytes());
         sector[36..40].copy_from_slice(&roots.l1_entries.to_be_bytes());
         sector[40..48].copy_from_slice(&roots.l1_offset.to_be_bytes());
         sector[48..56].copy_from_slice(&roots.refcount_table_offset.to_be_bytes());

@@ -49,6 +49,7 @@ mod reclaim;
 mod refcount;
 mod references;
 mod snapshot;
+mod snapshots;
 mod transaction;
 mod write;
 

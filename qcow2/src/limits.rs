@@ -4,6 +4,8 @@
 pub(crate) const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
 /// An L1 table takes at most 32 MiB.
 pub(crate) const L1_BYTES: u64 = 32 << 20;
+/// A virtual disk is no longer, so that every offset of it, rounded up to a cluster, is far from overflow.
+pub(crate) const DISK_BYTES: u64 = i64::MAX as u64 - (1 << 21);
 /// A refcount table takes at most 8 MiB.
 pub(crate) const REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 /// Internal snapshots.

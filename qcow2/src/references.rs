@@ -80,6 +80,23 @@ impl References {
         counts
     }
 
+    /// Adds every reference of `other`.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, &more)| *count = count.saturating_add(more));
+        self.any_compressed |= other.any_compressed;
+    }
+
+    /// Takes every reference of `other` away.
+    pub(crate) fn release_all(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, &less)| *count = count.saturating_sub(less));
+    }
+
+    /// The greatest of the counts.
+    pub(crate) fn greatest(&self) -> u32 {
+        self.counts.iter().copied().max().unwrap_or(0)
+    }
+
     /// Adds `times` references to the clusters of `len` bytes at `offset`, which must lie in the file.
     fn add(&mut self, geometry: &Geometry, structure: &'static str, offset: u64, len: u64, times: u32) -> Result<()> {
         if len == 0 {
@@ -121,23 +138,36 @@ impl References {
             for snapshot in &snapshots {
                 let len = u64::from(snapshot.l1_entries) * 8;
                 found.add(geometry, "snapshot's L1 table", snapshot.l1_offset, len, 1)?;
-                let bytes = block::read_vec(&*image.storage, snapshot.l1_offset, len)?;
-                let mut l1 = vec![0; bytes.len() / 8];
-                BigEndian::read_u64_into(&bytes, &mut l1);
-                collect_l2_tables(&l1, &mut l2_tables);
+                collect_l2_tables(&snapshot.read_l1(&*image.storage)?, &mut l2_tables);
             }
         }
-        for (&offset, &times) in &l2_tables {
-            if !geometry.is_aligned(offset) {
-                return Err(Error::corrupt("L1 entry", offset, "an L2 table's offset must be aligned"));
-            }
-            found.add(geometry, "L2 table", offset, geometry.cluster_size(), times)?;
-            found.add_l2_table(image, offset, times)?;
-        }
+        found.add_l2_tables(image, &l2_tables)?;
         if scope.bitmaps {
             found.add_bitmaps(image, state)?;
         }
         Ok(found)
+    }
+
+    /// What an L1 table leads to: its L2 tables, and all that they lead to.
+    pub(crate) fn of_l1(image: &Image, l1: &[u64]) -> Result<Self> {
+        let geometry = &image.geometry;
+        let mut found = Self::none(image.storage.len().div_ceil(geometry.cluster_size()))?;
+        let mut l2_tables = BTreeMap::new();
+        collect_l2_tables(l1, &mut l2_tables);
+        found.add_l2_tables(image, &l2_tables)?;
+        Ok(found)
+    }
+
+    fn add_l2_tables(&mut self, image: &Image, l2_tables: &BTreeMap<u64, u32>) -> Result<()> {
+        let geometry = &image.geometry;
+        for (&offset, &times) in l2_tables {
+            if !geometry.is_aligned(offset) {
+                return Err(Error::corrupt("L1 entry", offset, "an L2 table's offset must be aligned"));
+            }
+            self.add(geometry, "L2 table", offset, geometry.cluster_size(), times)?;
+            self.add_l2_table(image, offset, times)?;
+        }
+        Ok(())
     }
 
     fn add_l2_table(&mut self, image: &Image, offset: u64, times: u32) -> Result<()> {

@@ -1,6 +1,8 @@
-//! Internal snapshots, as far as they are read: which there are, and what they hold on to.
+//! The table of internal snapshots: which there are, and what they hold on to.
 //!
 //! Specification: "Snapshots".
+
+use std::time::Duration;
 
 use block::Storage;
 use byteorder::{BigEndian, ByteOrder};
@@ -22,11 +24,80 @@ pub struct Snapshot {
     /// Bytes of virtual machine state that it holds.
     #[serde(rename = "vm-state-size")]
     pub vm_state_size: u64,
+    /// Length of the disk that it holds, where it says so: version 2 need not.
+    #[serde(skip)]
+    pub disk_size: Option<u64>,
     #[serde(skip)]
     pub(crate) l1_offset: u64,
     #[serde(skip)]
     pub(crate) l1_entries: u32,
+    /// Where its entry in the table starts and ends, padding left out.
+    #[serde(skip)]
+    pub(crate) entry: (u64, u64),
 }
+
+impl Snapshot {
+    pub(crate) fn read_l1(&self, storage: &dyn Storage) -> Result<Vec<u64>> {
+        let bytes = block::read_vec(storage, self.l1_offset, u64::from(self.l1_entries) * 8)?;
+        let mut l1 = vec![0; bytes.len() / 8];
+        BigEndian::read_u64_into(&bytes, &mut l1);
+        Ok(l1)
+    }
+}
+
+/// An entry of a snapshot table that is to be written.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    bytes: Vec<u8>,
+    /// Whether it is of a snapshot that is being made, and has no L1 table yet.
+    pub(crate) is_new: bool,
+}
+
+impl Entry {
+    /// The entry of a snapshot as it is in the file, every byte of it.
+    pub(crate) fn of(snapshot: &Snapshot, storage: &dyn Storage) -> Result<Self> {
+        let (start, end) = snapshot.entry;
+        Ok(Self { bytes: block::read_vec(storage, start, end - start)?, is_new: false })
+    }
+
+    /// The entry of a snapshot that is to be made now.
+    pub(crate) fn new(id: &str, name: &str, since_epoch: Duration, disk_len: u64) -> Result<Self> {
+        let (Ok(id_len), Ok(name_len @ 0..=NAME_MAX)) = (u16::try_from(id.len()), u16::try_from(name.len())) else {
+            return Err(Error::Invalid(format!("a snapshot's name must have at most {NAME_MAX} bytes")));
+        };
+        let seconds = u32::try_from(since_epoch.as_secs())
+            .map_err(|_| Error::Invalid("a snapshot's time must lie before the year 2106".to_owned()))?;
+        let mut bytes = vec![0; FIXED_LEN as usize];
+        BigEndian::write_u16(&mut bytes[12..], id_len);
+        BigEndian::write_u16(&mut bytes[14..], name_len);
+        BigEndian::write_u32(&mut bytes[16..], seconds);
+        BigEndian::write_u32(&mut bytes[20..], since_epoch.subsec_nanos());
+        // Extra data: no machine's state, and the length of the disk.
+        BigEndian::write_u32(&mut bytes[36..], 16);
+        bytes.extend([0; 8]);
+        bytes.extend(disk_len.to_be_bytes());
+        bytes.extend(id.bytes().chain(name.bytes()));
+        Ok(Self { bytes, is_new: true })
+    }
+
+    pub(crate) fn set_l1(&mut self, offset: u64, entries: u32) {
+        BigEndian::write_u64(&mut self.bytes[0..], offset);
+        BigEndian::write_u32(&mut self.bytes[8..], entries);
+    }
+}
+
+/// The snapshot table with these entries.
+pub(crate) fn encode_table(entries: &[Entry]) -> Vec<u8> {
+    let mut table = Vec::new();
+    for entry in entries {
+        table.extend(&entry.bytes);
+        table.resize(table.len().next_multiple_of(8), 0);
+    }
+    table
+}
+
+/// QEMU reads no more of a name.
+const NAME_MAX: u16 = 255;
 
 const FIXED_LEN: u64 = 40;
 
@@ -63,8 +134,10 @@ pub(crate) fn read_table(storage: &dyn Storage, roots: &Roots, geometry: &Geomet
                 Some(size) => u64::from_be_bytes(*size),
                 None => u64::from(BigEndian::read_u32(&fixed[32..])),
             },
+            disk_size: extra.get(8..16).map(BigEndian::read_u64),
             l1_offset,
             l1_entries,
+            entry: (at, names_at + names.len() as u64),
         });
         let end = (names_at + names.len() as u64).next_multiple_of(8);
         if end - roots.snapshots_offset > limits::SNAPSHOT_TABLE_BYTES {

@@ -84,7 +84,7 @@ impl Image {
     }
 
     /// A cluster's entry, and whether the L2 table that holds it may be written in place.
-    fn entry(&self, state: &State, cluster: GuestCluster) -> Result<(L2Entry, bool)> {
+    pub(crate) fn entry(&self, state: &State, cluster: GuestCluster) -> Result<(L2Entry, bool)> {
         let (l1_index, l2_index) = self.geometry.table_indices(cluster);
         let own_table = state.l1.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
         let Some((offset, table)) = self.l2_table(state, l1_index)? else {
