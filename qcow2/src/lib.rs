@@ -48,6 +48,7 @@ mod read;
 mod reclaim;
 mod refcount;
 mod references;
+mod resize;
 mod snapshot;
 mod snapshots;
 mod transaction;

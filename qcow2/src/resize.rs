@@ -1,0 +1,127 @@
+//! Changing the length of the virtual disk.
+
+use std::collections::BTreeMap;
+
+use block::ReadAt;
+
+use crate::address::GuestCluster;
+use crate::commit::{Changes, Relayout};
+use crate::geometry::Geometry;
+use crate::image::Image;
+use crate::l2_entry::L2Entry;
+use crate::references::{Accounting, References};
+use crate::transaction::{Content, is_zero};
+use crate::{Error, Result, limits};
+
+impl Image {
+    /// Makes the virtual disk `len` bytes long. What is added reads as zeros, whatever a longer backing file holds there;
+    /// what is cut off is gone from the file, unless a snapshot holds on to it. A crash leaves the old length or the new.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a length that is not a multiple of 512 or too great for the cluster size;
+    /// [`Error::Unsupported`] with snapshots that do not say how long their disk is (those of version 2), and with
+    /// persistent bitmaps; [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn resize(&mut self, len: u64) -> Result<()> {
+        self.check_writable()?;
+        let new = Geometry { disk_len: len, ..self.geometry };
+        if !len.is_multiple_of(512) || len > limits::DISK_BYTES || new.l1_entries() * 8 > limits::L1_BYTES {
+            return Err(Error::Invalid(format!(
+                "a disk must be a multiple of 512 bytes and fit its cluster size, not {len} bytes"
+            )));
+        }
+        if self.snapshots()?.iter().any(|snapshot| snapshot.disk_size.is_none())
+            || (self.version < 3 && self.has_snapshots())
+        {
+            return Err(Error::Unsupported("resizing a version 2 image that has snapshots".to_owned()));
+        }
+        if self.has_bitmaps() {
+            return Err(Error::Unsupported("resizing an image that has persistent bitmaps".to_owned()));
+        }
+        let accounting = Accounting::take(self, &self.state())?;
+        let old_len = self.geometry.disk_len;
+        if len == old_len {
+            return Ok(());
+        }
+        let (relayout, clusters) =
+            if len < old_len { self.shrunk(&accounting, new)? } else { self.grown(&accounting, new)? };
+        self.relayout_with(&accounting, Changes { clusters, relayout: Some(relayout), ..Changes::default() })
+    }
+
+    fn has_snapshots(&self) -> bool {
+        self.state().header.roots.snapshots > 0
+    }
+
+    fn shrunk(&self, accounting: &Accounting, new: Geometry) -> Result<(Relayout, BTreeMap<u64, Content>)> {
+        let state = self.state();
+        let mut counts = accounting.references.clone();
+        let kept = (new.l1_entries() as usize).clamp(1, state.l1.len().max(1));
+        let mut l1 = state.l1.clone();
+        counts.release_all(&References::of_l1(self, l1.get(kept..).unwrap_or_default())?);
+        l1.truncate(kept);
+
+        let mut clusters = BTreeMap::new();
+        let table_end = (kept as u64).saturating_mul(new.l2_entries()).min(self.geometry.guest_clusters());
+        for cluster in (new.guest_clusters()..table_end).map(GuestCluster) {
+            if self.entry(&state, cluster)?.0 != L2Entry::Unallocated {
+                // An entry of nothing: no zeros, even above a backing file.
+                clusters.insert(cluster.0, Content::Moved(Default::default()));
+            }
+        }
+        drop(state);
+        // What is cut off within a cluster must not come back when the disk grows again.
+        if let Some((cluster, content)) = self.zeroed_tail(new.disk_len)? {
+            clusters.insert(cluster.0, content);
+        }
+        Ok((Relayout { counts, l1: Some(l1), snapshots: None, disk_len: new.disk_len }, clusters))
+    }
+
+    fn grown(&mut self, accounting: &Accounting, new: Geometry) -> Result<(Relayout, BTreeMap<u64, Content>)> {
+        let old = std::mem::replace(&mut self.geometry, new);
+        let clusters = self.hidden_beyond(old);
+        self.geometry = old;
+        let mut l1 = self.state().l1.clone();
+        let l1 = (new.l1_entries() as usize > l1.len()).then(|| {
+            l1.resize(new.l1_entries() as usize, 0);
+            l1
+        });
+        let counts = accounting.references.clone();
+        Ok((Relayout { counts, l1, snapshots: None, disk_len: new.disk_len }, clusters?))
+    }
+
+    /// Clusters that must be zeros when the disk grows beyond what it was: the end of the last one, and all that would
+    /// show of a longer backing file or of tables left behind the end.
+    fn hidden_beyond(&self, old: Geometry) -> Result<BTreeMap<u64, Content>> {
+        let mut clusters = BTreeMap::new();
+        clusters.extend(self.zeroed_tail(old.disk_len)?.map(|(cluster, content)| (cluster.0, content)));
+        let mut at = old.guest_clusters() << old.cluster_bits;
+        let end = self.geometry.disk_len;
+        while at < end {
+            let extent = self.extent_at(at, end - at)?;
+            if extent.kind != block::ExtentKind::Hole {
+                let first = self.geometry.guest_cluster_at(at).0;
+                let after = (at + extent.len).div_ceil(self.geometry.cluster_size());
+                clusters.extend((first..after).map(|cluster| (cluster, Content::Zero)));
+            }
+            at += extent.len;
+        }
+        Ok(clusters)
+    }
+
+    /// The cluster in which the disk is to end at `len`, with zeros behind that, where it holds anything else there.
+    fn zeroed_tail(&self, len: u64) -> Result<Option<(GuestCluster, Content)>> {
+        let cluster = self.geometry.guest_cluster_at(len);
+        let within = (len - self.geometry.guest_offset(cluster)) as usize;
+        if within == 0 {
+            return Ok(None);
+        }
+        // The disk is longer than `len` here, before it shrinks or after it grew, but may still end in this cluster.
+        let mut bytes = vec![0; self.geometry.cluster_len()].into_boxed_slice();
+        let held = self.geometry.len_on_disk(cluster);
+        self.read_at(self.geometry.guest_offset(cluster), &mut bytes[..held])?;
+        if is_zero(&bytes[within..]) {
+            return Ok(None);
+        }
+        bytes[within..].fill(0);
+        Ok(Some((cluster, Content::Data(bytes))))
+    }
+}
