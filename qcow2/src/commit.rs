@@ -8,7 +8,8 @@ use byteorder::{BigEndian, ByteOrder};
 use crate::address::{GuestCluster, HostCluster};
 use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
-use crate::l2_entry::{self, COPIED, L2Entry, OFFSET};
+use crate::l2_entry::{self, COPIED, L2Entry, OFFSET, RawEntry};
+use crate::l2_table::L2Table;
 use crate::refcount::{RefcountTable, encode_block};
 use crate::references::{Accounting, References, Scope};
 use crate::snapshot::{self, Entry};
@@ -208,10 +209,7 @@ impl<'a> Commit<'a> {
         let (l1_index, l2_index) = self.image.geometry.table_indices(cluster);
         match self.image.l2_table(self.state, l1_index)? {
             None => Ok(L2Entry::Unallocated),
-            Some((offset, table)) => {
-                let raw = table.get(l2_index).copied().unwrap_or(0);
-                l2_entry::decode(raw, self.image.version, &self.image.geometry, offset + l2_index as u64 * 8)
-            }
+            Some((offset, table)) => self.image.decode_entry(offset, &table, l2_index),
         }
     }
 
@@ -234,13 +232,12 @@ impl<'a> Commit<'a> {
         }
         for l1_index in 0..self.state.l1.len() {
             let Some((offset, table)) = self.image.l2_table(self.state, l1_index)? else { continue };
-            for (l2_index, &raw) in table.iter().enumerate() {
+            for l2_index in 0..table.len() {
                 let cluster = l1_index as u64 * geometry.l2_entries() + l2_index as u64;
-                if raw == 0 || self.clusters.contains_key(&cluster) {
+                if self.clusters.contains_key(&cluster) {
                     continue;
                 }
-                let entry = l2_entry::decode(raw, self.image.version, &geometry, offset + l2_index as u64 * 8)?;
-                let L2Entry::Compressed(stream) = entry else { continue };
+                let L2Entry::Compressed(stream) = self.image.decode_entry(offset, &table, l2_index)? else { continue };
                 if stream.host_clusters(&geometry).any(|host| emptied.contains(&host)) {
                     let bytes = self.image.stream_bytes(stream)?;
                     let entry = self.place_stream(&bytes)?;
@@ -252,7 +249,7 @@ impl<'a> Commit<'a> {
     }
 
     /// Writes a compressed stream behind the last one so written, or to clusters of its own; returns its L2 entry.
-    fn place_stream(&mut self, bytes: &[u8]) -> Result<u64> {
+    fn place_stream(&mut self, bytes: &[u8]) -> Result<RawEntry> {
         let geometry = self.image.geometry;
         let size = geometry.cluster_size();
         let len = bytes.len() as u64;
@@ -271,26 +268,26 @@ impl<'a> Commit<'a> {
         }
         self.image.storage.write_at(offset, bytes)?;
         self.stream_end = end;
-        l2_entry::encode_compressed(offset, len, &geometry)
+        Ok(RawEntry::compressed(l2_entry::encode_compressed(offset, len, &geometry)?))
     }
 
     /// The new L2 entry of a cluster. Its data is written at once: nothing on disk leads there yet.
-    fn place(&mut self, cluster: GuestCluster, content: &Content) -> Result<u64> {
+    fn place(&mut self, cluster: GuestCluster, content: &Content) -> Result<RawEntry> {
         let geometry = self.image.geometry;
         let zero: &[u8];
         let zeros;
         let bytes = match content {
-            Content::Spilled(host) => return Ok(geometry.host_offset(*host) | COPIED),
+            Content::Spilled(host) => return Ok(RawEntry::data(geometry.host_offset(*host), &geometry)),
             Content::Moved(entry) => return Ok(*entry),
             Content::Data(bytes) if !is_zero(bytes) => &**bytes,
             Content::Data(_) | Content::Zero => {
                 let offset = geometry.guest_offset(cluster);
                 let backed = self.image.backing.as_ref().is_some_and(|below| below.len() > offset);
                 if !backed {
-                    return Ok(0);
+                    return Ok(RawEntry::UNALLOCATED);
                 }
                 if self.image.version >= 3 {
-                    return Ok(l2_entry::ZERO);
+                    return Ok(RawEntry::zero(&geometry));
                 }
                 // Version 2 cannot say "zeros" above a backing file but by zeros.
                 zeros = vec![0; geometry.cluster_len()];
@@ -300,25 +297,21 @@ impl<'a> Commit<'a> {
         };
         let host = self.allocate(1)?;
         write_cluster(self.image, host, bytes)?;
-        Ok(geometry.host_offset(host) | COPIED)
+        Ok(RawEntry::data(geometry.host_offset(host), &geometry))
     }
 
     fn release(&mut self, entry: L2Entry) {
-        match entry {
-            L2Entry::Unallocated | L2Entry::Zero { host: None, .. } => {}
-            L2Entry::Data { host, .. } | L2Entry::Zero { host: Some(host), .. } => {
-                self.counts.release(self.image.geometry.host_cluster_at(host).0);
-            }
-            L2Entry::Compressed(stream) => {
-                stream.host_clusters(&self.image.geometry).for_each(|host| self.counts.release(host));
-            }
+        if let L2Entry::Compressed(stream) = entry {
+            stream.host_clusters(&self.image.geometry).for_each(|host| self.counts.release(host));
+        } else if let Some(host) = entry.host() {
+            self.counts.release(self.image.geometry.host_cluster_at(host).0);
         }
     }
 
     /// Builds the L2 tables that change and the L1 table.
     fn build_tables(&mut self) -> Result<()> {
         let geometry = self.image.geometry;
-        let mut l2_tables: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+        let mut l2_tables: BTreeMap<usize, L2Table> = BTreeMap::new();
         for (cluster, content) in std::mem::take(&mut self.clusters) {
             let cluster = GuestCluster(cluster);
             let (l1_index, l2_index) = geometry.table_indices(cluster);
@@ -327,11 +320,10 @@ impl<'a> Commit<'a> {
             self.release(old);
             if let std::collections::btree_map::Entry::Vacant(vacant) = l2_tables.entry(l1_index) {
                 let table = self.image.l2_table(self.state, l1_index)?;
-                vacant
-                    .insert(table.map_or_else(|| vec![0; geometry.l2_entries() as usize], |(_, table)| table.to_vec()));
+                vacant.insert(table.map_or_else(|| L2Table::empty(&geometry), |(_, table)| (*table).clone()));
             }
-            if let Some(entry) = l2_tables.get_mut(&l1_index).and_then(|table| table.get_mut(l2_index)) {
-                *entry = raw;
+            if let Some(table) = l2_tables.get_mut(&l1_index) {
+                table.set(l2_index, raw);
             }
         }
         if self.recheck_copied {
@@ -339,19 +331,17 @@ impl<'a> Commit<'a> {
         }
         for (l1_index, table) in l2_tables {
             let old = self.image.l2_table(self.state, l1_index)?;
-            if old.as_ref().map_or_else(|| table.iter().all(|&raw| raw == 0), |(_, old)| old[..] == table[..]) {
+            if old.as_ref().map_or_else(|| table.is_empty(), |(_, old)| **old == table) {
                 continue;
             }
             if let Some((offset, _)) = old {
                 self.counts.release(geometry.host_cluster_at(offset).0);
             }
-            self.l1[l1_index] = if table.iter().all(|&raw| raw == 0) {
+            self.l1[l1_index] = if table.is_empty() {
                 0
             } else {
                 let host = self.allocate(1)?;
-                let mut bytes = vec![0; geometry.cluster_len()];
-                BigEndian::write_u64_into(&table, &mut bytes);
-                self.tables.insert(host, bytes);
+                self.tables.insert(host, table.encode());
                 geometry.host_offset(host) | COPIED
             };
         }
@@ -359,22 +349,18 @@ impl<'a> Commit<'a> {
     }
 
     /// Sets the COPIED flag of every active entry to what the new counts say.
-    fn recheck_copied_flags(&mut self, l2_tables: &mut BTreeMap<usize, Vec<u64>>) -> Result<()> {
+    fn recheck_copied_flags(&mut self, l2_tables: &mut BTreeMap<usize, L2Table>) -> Result<()> {
         let geometry = self.image.geometry;
         for l1_index in 0..self.l1.len() {
             let Some((offset, old)) = self.image.l2_table(self.state, l1_index)? else { continue };
-            let mut table = l2_tables.get(&l1_index).cloned().unwrap_or_else(|| old.to_vec());
-            for (l2_index, raw) in table.iter_mut().enumerate() {
-                let at = offset + l2_index as u64 * 8;
-                match l2_entry::decode(*raw, self.image.version, &geometry, at)? {
-                    L2Entry::Data { host, .. } | L2Entry::Zero { host: Some(host), .. } => {
-                        let single = self.counts.get(geometry.host_cluster_at(host).0) == 1;
-                        *raw = if single { *raw | COPIED } else { *raw & !COPIED };
-                    }
-                    _ => {}
+            let mut table = l2_tables.get(&l1_index).cloned().unwrap_or_else(|| (*old).clone());
+            for l2_index in 0..table.len() {
+                if let Some(host) = self.image.decode_entry(offset, &table, l2_index)?.host() {
+                    let single = self.counts.get(geometry.host_cluster_at(host).0) == 1;
+                    table.set(l2_index, table.get(l2_index).with_copied(single));
                 }
             }
-            if table[..] != old[..] {
+            if table != *old {
                 l2_tables.insert(l1_index, table);
             }
             // A table that does change gets a place, and a flag, of its own.

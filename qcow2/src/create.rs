@@ -11,7 +11,8 @@ use crate::compress::Compressor;
 use crate::features::{Autoclear, Incompatible};
 use crate::geometry::Geometry;
 use crate::header::{self, Roots};
-use crate::l2_entry::{self, COPIED};
+use crate::l2_entry::{self, COPIED, RawEntry};
+use crate::l2_table::L2Table;
 use crate::refcount::encode_block;
 use crate::transaction::is_zero;
 use crate::{Compression, Error, Result, limits};
@@ -21,6 +22,7 @@ use crate::{Compression, Error, Result, limits};
 pub struct CreateOptions {
     cluster_size: u64,
     refcount_bits: u32,
+    extended_l2: bool,
     compression: Option<Compression>,
     threads: usize,
 }
@@ -36,7 +38,7 @@ impl CreateOptions {
     #[must_use]
     pub fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cluster_size: 64 * 1024, refcount_bits: 16, compression: None, threads }
+        Self { cluster_size: 64 * 1024, refcount_bits: 16, extended_l2: false, compression: None, threads }
     }
 
     /// Bytes of a cluster: a power of two from 512 to 2 MiB.
@@ -50,6 +52,13 @@ impl CreateOptions {
     #[must_use]
     pub fn refcount_bits(mut self, bits: u32) -> Self {
         self.refcount_bits = bits;
+        self
+    }
+
+    /// Makes L2 entries tell how each of a cluster's 32 subclusters is held. Clusters must have at least 16 KiB.
+    #[must_use]
+    pub fn extended_l2(mut self, extended: bool) -> Self {
+        self.extended_l2 = extended;
         self
     }
 
@@ -79,7 +88,14 @@ impl CreateOptions {
             let bits = self.refcount_bits;
             return Err(Error::Invalid(format!("refcounts must be 1, 2, 4, 8, 16, 32 or 64 bits wide, not {bits}")));
         }
-        let geometry = Geometry { cluster_bits, disk_len, refcount_order: self.refcount_bits.trailing_zeros() };
+        if self.extended_l2 && cluster_bits < limits::EXTENDED_L2_CLUSTER_BITS {
+            let size = self.cluster_size;
+            return Err(Error::Invalid(format!(
+                "extended L2 entries need clusters of at least 16384 bytes, not {size}"
+            )));
+        }
+        let refcount_order = self.refcount_bits.trailing_zeros();
+        let geometry = Geometry { cluster_bits, disk_len, refcount_order, extended_l2: self.extended_l2 };
         if disk_len > i64::MAX as u64 - (1 << 21) || geometry.l1_entries() * 8 > limits::L1_BYTES {
             return Err(Error::Invalid(format!("a disk of {disk_len} bytes is too large for this cluster size")));
         }
@@ -185,7 +201,7 @@ struct Writer<'a> {
     stream_end: u64,
     l1: Vec<u64>,
     /// The L2 table that is being filled: which, and its entries.
-    l2: Option<(usize, Vec<u64>)>,
+    l2: Option<(usize, L2Table)>,
 }
 
 impl Writer<'_> {
@@ -234,25 +250,24 @@ impl Writer<'_> {
             Some(stream) => {
                 let offset = self.allocate_stream(stream.len() as u64)?;
                 self.write(offset, stream)?;
-                l2_entry::encode_compressed(offset, stream.len() as u64, &self.geometry)?
+                let descriptor = l2_entry::encode_compressed(offset, stream.len() as u64, &self.geometry)?;
+                RawEntry::compressed(descriptor)
             }
             None => {
                 let host = self.allocate(1);
                 self.write(self.geometry.host_offset(host), bytes)?;
-                self.geometry.host_offset(host) | COPIED
+                RawEntry::data(self.geometry.host_offset(host), &self.geometry)
             }
         };
-        let empty = || (l1_index, vec![0; self.geometry.l2_entries() as usize]);
-        self.l2.get_or_insert_with(empty).1[l2_index] = raw;
+        let empty = || (l1_index, L2Table::empty(&self.geometry));
+        self.l2.get_or_insert_with(empty).1.set(l2_index, raw);
         Ok(())
     }
 
     fn finish_l2(&mut self) -> Result<()> {
         if let Some((l1_index, table)) = self.l2.take() {
             let host = self.allocate(1);
-            let mut bytes = vec![0; self.geometry.cluster_len()];
-            BigEndian::write_u64_into(&table, &mut bytes);
-            self.write(self.geometry.host_offset(host), &bytes)?;
+            self.write(self.geometry.host_offset(host), &table.encode())?;
             self.l1[l1_index] = self.geometry.host_offset(host) | COPIED;
         }
         Ok(())
@@ -291,8 +306,9 @@ impl Writer<'_> {
         self.storage.flush()?;
 
         let compression = compression.unwrap_or(Compression::Zlib);
-        let incompatible =
-            if compression == Compression::Zlib { Incompatible::empty() } else { Incompatible::COMPRESSION_TYPE };
+        let mut incompatible = Incompatible::empty();
+        incompatible.set(Incompatible::COMPRESSION_TYPE, compression != Compression::Zlib);
+        incompatible.set(Incompatible::EXTENDED_L2, geometry.extended_l2);
         let roots = Roots {
             l1_offset: geometry.host_offset(l1),
             l1_entries: self.l1.len() as u32,

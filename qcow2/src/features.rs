@@ -38,15 +38,14 @@ bitflags::bitflags! {
 
 impl Incompatible {
     /// What this crate handles.
-    pub(crate) const HANDLED: Self = Self::DIRTY.union(Self::CORRUPT).union(Self::COMPRESSION_TYPE);
+    pub(crate) const HANDLED: Self =
+        Self::DIRTY.union(Self::CORRUPT).union(Self::COMPRESSION_TYPE).union(Self::EXTENDED_L2);
 
     /// The name of the first feature that is set and not handled.
     pub(crate) fn first_unhandled(self) -> Option<String> {
         let rest = self.difference(Self::HANDLED);
         if rest.contains(Self::EXTERNAL_DATA_FILE) {
             Some("external data file".to_owned())
-        } else if rest.contains(Self::EXTENDED_L2) {
-            Some("extended L2 entries".to_owned())
         } else if rest.is_empty() {
             None
         } else {

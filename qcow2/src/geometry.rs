@@ -1,6 +1,7 @@
 //! The sizes that follow from cluster size, disk size and refcount width.
 
 use crate::address::{GuestCluster, HostCluster};
+use crate::l2_entry::Subclusters;
 
 /// The sizes of one image, checked when its header was decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(crate) struct Geometry {
     pub(crate) disk_len: u64,
     /// log2 of the refcount width in bits, 0 to 6.
     pub(crate) refcount_order: u32,
+    /// Whether L2 entries take 16 bytes and tell how each of 32 subclusters is held.
+    pub(crate) extended_l2: bool,
 }
 
 impl Geometry {
@@ -23,9 +26,26 @@ impl Geometry {
         1 << self.cluster_bits
     }
 
-    /// Entries of an L2 table, which fills one cluster with 8-byte entries.
+    /// Bytes of an L2 entry.
+    pub(crate) fn l2_entry_size(&self) -> u64 {
+        if self.extended_l2 { 16 } else { 8 }
+    }
+
+    /// Entries of an L2 table, which fills one cluster.
     pub(crate) fn l2_entries(&self) -> u64 {
-        self.cluster_size() / 8
+        self.cluster_size() / self.l2_entry_size()
+    }
+
+    /// The smallest part of a cluster that is held in a way of its own: a cluster, unless entries are extended.
+    pub(crate) fn subcluster_size(&self) -> u64 {
+        if self.extended_l2 { self.cluster_size() / u64::from(Subclusters::COUNT) } else { self.cluster_size() }
+    }
+
+    /// The subclusters that hold `len` bytes from `within` of a cluster on: the first, and the one after the last.
+    pub(crate) fn subclusters_of(&self, within: u64, len: u64) -> (u32, u32) {
+        let size = self.subcluster_size();
+        // At most 32.
+        ((within / size) as u32, (within + len).div_ceil(size) as u32)
     }
 
     /// Clusters of the virtual disk; the last may be in part beyond its end.

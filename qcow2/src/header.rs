@@ -111,6 +111,12 @@ impl Header {
         if !limits::CLUSTER_BITS.contains(&cluster_bits) {
             return Err(corrupt(20, format!("cluster_bits must be 9 to 21, found {cluster_bits}")));
         }
+        if incompatible.contains(Incompatible::EXTENDED_L2) && cluster_bits < limits::EXTENDED_L2_CLUSTER_BITS {
+            return Err(corrupt(
+                20,
+                format!("cluster_bits must be at least 14 with extended L2, found {cluster_bits}"),
+            ));
+        }
         if refcount_order > 6 {
             return Err(corrupt(96, format!("refcount_order must be at most 6, found {refcount_order}")));
         }
@@ -141,7 +147,12 @@ impl Header {
         if disk_len > limits::DISK_BYTES {
             return Err(corrupt(24, format!("the disk must be smaller than 2^63 bytes, found {disk_len}")));
         }
-        let geometry = Geometry { cluster_bits, disk_len, refcount_order };
+        let geometry = Geometry {
+            cluster_bits,
+            disk_len,
+            refcount_order,
+            extended_l2: incompatible.contains(Incompatible::EXTENDED_L2),
+        };
         let l1_entries = raw.l1_size.get();
         if u64::from(l1_entries) * 8 > limits::L1_BYTES {
             return Err(corrupt(36, format!("the L1 table must take at most 32 MiB, found {l1_entries} entries")));

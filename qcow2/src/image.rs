@@ -13,6 +13,7 @@ use crate::features::Incompatible;
 use crate::geometry::Geometry;
 use crate::header::Header;
 use crate::header_extension::Extensions;
+use crate::l2_table::L2Table;
 use crate::refcount::RefcountTable;
 use crate::{Backing, Compression, Error, Result, Snapshot, snapshot};
 
@@ -80,7 +81,7 @@ pub struct Image {
     pub(crate) version: u32,
     pub(crate) compression: Compression,
     pub(crate) state: RwLock<State>,
-    pub(crate) l2_tables: Cache<u64, Arc<[u64]>>,
+    pub(crate) l2_tables: Cache<u64, Arc<L2Table>>,
     pub(crate) decompressed: Cache<u64, Arc<[u8]>>,
     poisoned: AtomicBool,
 }

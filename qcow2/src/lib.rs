@@ -43,6 +43,7 @@ mod header;
 mod header_extension;
 mod image;
 mod l2_entry;
+mod l2_table;
 mod limits;
 mod read;
 mod reclaim;

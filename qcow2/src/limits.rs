@@ -2,6 +2,8 @@
 
 /// Cluster sizes are 2^9 to 2^21 bytes.
 pub(crate) const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
+/// With extended L2 entries: a subcluster, which is 1/32 of a cluster, has at least 512 bytes.
+pub(crate) const EXTENDED_L2_CLUSTER_BITS: u32 = 14;
 /// An L1 table takes at most 32 MiB.
 pub(crate) const L1_BYTES: u64 = 32 << 20;
 /// A virtual disk is no longer, so that every offset of it, rounded up to a cluster, is far from overflow.

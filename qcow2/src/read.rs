@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt};
-use byteorder::{BigEndian, ByteOrder};
 
+use crate::geometry::Geometry;
 use crate::image::{Image, State};
 use crate::l2_entry::{self, L2Entry, OFFSET, Stream};
+use crate::l2_table::L2Table;
 use crate::{Error, Result, backing, compress};
 
 /// A run of the virtual disk that is held in one way, in this image (its backing file apart).
@@ -58,22 +59,14 @@ impl Image {
         let Some((table_offset, table)) = self.l2_table(state, l1_index)? else {
             return Ok(MappedExtent { len: limit, kind: MappedKind::Unallocated });
         };
-        let decode = |index: usize| {
-            let raw = table.get(index).copied().unwrap_or(0);
-            l2_entry::decode(raw, self.version, geometry, table_offset + index as u64 * 8)
-        };
-        let kind_at = |entry: L2Entry, within: u64| match entry {
-            L2Entry::Unallocated => MappedKind::Unallocated,
-            L2Entry::Zero { host, .. } => MappedKind::Zero { host_offset: host.map(|host| host + within) },
-            L2Entry::Data { host, .. } => MappedKind::Data { host_offset: host + within },
-            L2Entry::Compressed(_) => MappedKind::Compressed,
-        };
-        let kind = kind_at(decode(l2_index)?, within);
-        let mut len = geometry.cluster_size() - within;
+        let first = piece_at(self.decode_entry(table_offset, &table, l2_index)?, within, geometry);
+        let (kind, mut len) = (first.kind, first.len);
         let mut index = l2_index;
-        while len < limit && kind != MappedKind::Compressed {
+        let mut at_cluster_end = within + len == geometry.cluster_size();
+        while len < limit && at_cluster_end && kind != MappedKind::Compressed {
             index += 1;
-            let next = kind_at(decode(index)?, 0);
+            let piece = piece_at(self.decode_entry(table_offset, &table, index)?, 0, geometry);
+            let next = piece.kind;
             let continues = match (kind, next) {
                 (MappedKind::Unallocated, MappedKind::Unallocated) => true,
                 (MappedKind::Data { host_offset: a }, MappedKind::Data { host_offset: b }) => {
@@ -88,13 +81,14 @@ impl Image {
             if !continues {
                 break;
             }
-            len += geometry.cluster_size();
+            len += piece.len;
+            at_cluster_end = piece.len == geometry.cluster_size();
         }
         Ok(MappedExtent { len: len.min(limit), kind })
     }
 
     /// The L2 table that an L1 entry leads to, with its offset in the file.
-    pub(crate) fn l2_table(&self, state: &State, l1_index: usize) -> Result<Option<(u64, Arc<[u64]>)>> {
+    pub(crate) fn l2_table(&self, state: &State, l1_index: usize) -> Result<Option<(u64, Arc<L2Table>)>> {
         let raw = state.l1.get(l1_index).copied().unwrap_or(0);
         let offset = raw & OFFSET;
         if offset == 0 {
@@ -112,16 +106,20 @@ impl Image {
     }
 
     /// The L2 table at `offset` of the file.
-    pub(crate) fn read_l2_table(&self, offset: u64) -> Result<Arc<[u64]>> {
+    pub(crate) fn read_l2_table(&self, offset: u64) -> Result<Arc<L2Table>> {
         if let Some(table) = self.l2_tables.get(offset) {
             return Ok(table);
         }
         let bytes = block::read_vec(&*self.storage, offset, self.geometry.cluster_size())?;
-        let mut table = vec![0; bytes.len() / 8];
-        BigEndian::read_u64_into(&bytes, &mut table);
-        let table: Arc<[u64]> = table.into();
+        let table = Arc::new(L2Table::decode(&bytes, &self.geometry));
         self.l2_tables.insert(offset, Arc::clone(&table));
         Ok(table)
+    }
+
+    /// What an entry of the table at `table_offset` of the file says.
+    pub(crate) fn decode_entry(&self, table_offset: u64, table: &L2Table, index: usize) -> Result<L2Entry> {
+        let at = table_offset + index as u64 * self.geometry.l2_entry_size();
+        l2_entry::decode(table.get(index), self.version, &self.geometry, at)
     }
 
     /// Reads the file, which may end within a cluster; what lies beyond reads as zeros. A run that starts beyond the
@@ -172,8 +170,7 @@ impl Image {
     fn stream_at(&self, state: &State, offset: u64) -> Result<Option<Stream>> {
         let (l1_index, l2_index) = self.geometry.table_indices(self.geometry.guest_cluster_at(offset));
         let Some((table_offset, table)) = self.l2_table(state, l1_index)? else { return Ok(None) };
-        let raw = table.get(l2_index).copied().unwrap_or(0);
-        match l2_entry::decode(raw, self.version, &self.geometry, table_offset + l2_index as u64 * 8)? {
+        match self.decode_entry(table_offset, &table, l2_index)? {
             L2Entry::Compressed(stream) => Ok(Some(stream)),
             _ => Ok(None),
         }
@@ -203,6 +200,36 @@ impl Image {
             buf = rest;
         }
         Ok(())
+    }
+}
+
+/// How the byte at `within` of a cluster is held, and the rest of the cluster as far as it is held so.
+fn piece_at(entry: L2Entry, within: u64, geometry: &Geometry) -> MappedExtent {
+    let to_end = geometry.cluster_size() - within;
+    match entry {
+        L2Entry::Unallocated => MappedExtent { len: to_end, kind: MappedKind::Unallocated },
+        L2Entry::Zero { host, .. } => {
+            MappedExtent { len: to_end, kind: MappedKind::Zero { host_offset: host.map(|host| host + within) } }
+        }
+        L2Entry::Data { host, .. } => {
+            MappedExtent { len: to_end, kind: MappedKind::Data { host_offset: host + within } }
+        }
+        L2Entry::Compressed(_) => MappedExtent { len: to_end, kind: MappedKind::Compressed },
+        L2Entry::Mixed { host, subclusters, .. } => {
+            // Less than 32: `within` lies in the cluster.
+            let index = (within / geometry.subcluster_size()) as u32;
+            let end = u64::from(index + subclusters.run(index)) * geometry.subcluster_size();
+            let kind = match host {
+                Some(host) if subclusters.allocated >> index & 1 != 0 => {
+                    MappedKind::Data { host_offset: host + within }
+                }
+                _ if subclusters.zero >> index & 1 != 0 => {
+                    MappedKind::Zero { host_offset: host.map(|host| host + within) }
+                }
+                _ => MappedKind::Unallocated,
+            };
+            MappedExtent { len: end - within, kind }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use block::{ExtentKind, ReadAt, Storage, WriteAt};
 
 use crate::Result;
 use crate::image::{Image, State};
-use crate::l2_entry::{self, L2Entry, Stream};
+use crate::l2_entry::{L2Entry, Stream};
 use crate::references::References;
 
 /// What was given back.
@@ -20,7 +20,9 @@ pub struct Reclaimed {
 pub(crate) fn stale_bytes(image: &Image, counts: &References) -> Result<u64> {
     let storage = &*image.storage;
     let mut stale = 0;
-    for (start, stop) in unused_runs(image, counts) {
+    let mut runs = unused_runs(image, counts);
+    runs.extend(runs_not_held(image, &image.state(), counts)?);
+    for (start, stop) in runs {
         let mut at = start;
         while at < stop {
             let extent = storage.extent_at(at, stop - at)?;
@@ -53,6 +55,36 @@ fn unused_runs(image: &Image, counts: &References) -> Vec<(u64, u64)> {
     runs
 }
 
+/// The runs of bytes in host clusters that one entry alone uses and that it says to read as zeros or from elsewhere: what
+/// was there before may still be.
+fn runs_not_held(image: &Image, state: &State, counts: &References) -> Result<Vec<(u64, u64)>> {
+    let geometry = image.geometry;
+    let mut runs = Vec::new();
+    if !counts.any_partly_held {
+        return Ok(runs);
+    }
+    for l1_index in 0..state.l1.len() {
+        let Some((offset, table)) = image.l2_table(state, l1_index)? else { continue };
+        for l2_index in 0..table.len() {
+            let entry = image.decode_entry(offset, &table, l2_index)?;
+            let Some(host) = entry.host().filter(|&host| counts.get(geometry.host_cluster_at(host).0) == 1) else {
+                continue;
+            };
+            let held = entry.subclusters().allocated;
+            let mut at = 0;
+            while at < geometry.cluster_size() {
+                let index = (at / geometry.subcluster_size()) as u32;
+                let start = host + at;
+                at += geometry.subcluster_size();
+                if held >> index & 1 == 0 && start < image.storage.len() {
+                    runs.push((start, (host + at).min(image.storage.len())));
+                }
+            }
+        }
+    }
+    Ok(runs)
+}
+
 /// Makes every byte of the file that `counts` calls unused read as zeros. The new tables must be safe on the disk. May be
 /// interrupted, and repeated: what is a hole already is left alone.
 pub(crate) fn reclaim(image: &Image, state: &State, counts: &References) -> Result<Reclaimed> {
@@ -65,6 +97,9 @@ pub(crate) fn reclaim(image: &Image, state: &State, counts: &References) -> Resu
         storage.set_len(end)?;
     }
     for (start, stop) in unused_runs(image, counts) {
+        reclaimed.bytes += clear(storage, start, stop)?;
+    }
+    for (start, stop) in runs_not_held(image, state, counts)? {
         reclaimed.bytes += clear(storage, start, stop)?;
     }
     if counts.any_compressed && state.header.roots.snapshots == 0 {
@@ -109,9 +144,8 @@ fn clear_between_streams(image: &Image, state: &State, counts: &References) -> R
     let mut streams: Vec<Stream> = Vec::new();
     for l1_index in 0..state.l1.len() {
         let Some((offset, table)) = image.l2_table(state, l1_index)? else { continue };
-        for (l2_index, &raw) in table.iter().enumerate().filter(|&(_, &raw)| raw != 0) {
-            let entry = l2_entry::decode(raw, image.version, &geometry, offset + l2_index as u64 * 8)?;
-            if let L2Entry::Compressed(stream) = entry {
+        for l2_index in 0..table.len() {
+            if let L2Entry::Compressed(stream) = image.decode_entry(offset, &table, l2_index)? {
                 streams.push(stream);
             }
         }

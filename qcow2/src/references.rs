@@ -10,7 +10,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use crate::geometry::Geometry;
 use crate::image::{Image, State};
-use crate::l2_entry::{self, L2Entry, OFFSET};
+use crate::l2_entry::{L2Entry, OFFSET, Subclusters};
 use crate::refcount::RefcountTable;
 use crate::{Error, Result, limits, snapshot};
 
@@ -30,6 +30,8 @@ pub(crate) struct References {
     counts: Vec<u32>,
     /// Whether any cluster reached is compressed.
     pub(crate) any_compressed: bool,
+    /// Whether any host cluster reached is set aside for more than it holds.
+    pub(crate) any_partly_held: bool,
 }
 
 impl References {
@@ -38,7 +40,7 @@ impl References {
         if clusters > limits::HOST_CLUSTERS {
             return Err(Error::Unsupported(format!("changing a file of {clusters} clusters")));
         }
-        Ok(Self { counts: vec![0; clusters as usize], any_compressed: false })
+        Ok(Self { counts: vec![0; clusters as usize], any_compressed: false, any_partly_held: false })
     }
 
     pub(crate) fn get(&self, cluster: u64) -> u32 {
@@ -177,18 +179,15 @@ impl References {
             return Ok(());
         }
         let table = image.read_l2_table(offset)?;
-        for (index, &raw) in table.iter().enumerate().filter(|&(_, &raw)| raw != 0) {
-            let at = offset + index as u64 * 8;
-            match l2_entry::decode(raw, image.version, geometry, at)? {
-                L2Entry::Unallocated | L2Entry::Zero { host: None, .. } => {}
-                L2Entry::Data { host, .. } | L2Entry::Zero { host: Some(host), .. } => {
-                    // The file may end within its last cluster.
-                    self.add(geometry, "L2 entry's cluster", host, 1, times)?;
-                }
-                L2Entry::Compressed(stream) => {
-                    self.any_compressed = true;
-                    self.add(geometry, "L2 entry's compressed cluster", stream.offset, stream.len, times)?;
-                }
+        for (index, _) in table.iter().enumerate().filter(|(_, raw)| !raw.is_empty()) {
+            let entry = image.decode_entry(offset, &table, index)?;
+            if let L2Entry::Compressed(stream) = entry {
+                self.any_compressed = true;
+                self.add(geometry, "L2 entry's compressed cluster", stream.offset, stream.len, times)?;
+            } else if let Some(host) = entry.host() {
+                self.any_partly_held |= entry.subclusters() != Subclusters::DATA;
+                // The file may end within its last cluster.
+                self.add(geometry, "L2 entry's cluster", host, 1, times)?;
             }
         }
         Ok(())
@@ -263,7 +262,7 @@ impl Accounting {
         let table = RefcountTable::read(&*image.storage, &state.header.roots, geometry)?;
         let references = References::walk(image, state, &table, Scope { snapshots: true, bitmaps: true })?;
         let per_block = geometry.refcounts_per_block() as usize;
-        let mut on_disk = References { counts: Vec::new(), any_compressed: false };
+        let mut on_disk = References::none(0)?;
         for (index, &offset) in table.blocks.iter().enumerate() {
             if offset == 0 {
                 continue;

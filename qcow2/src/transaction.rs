@@ -8,6 +8,7 @@ use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt, Wri
 use crate::address::{GuestCluster, HostCluster};
 use crate::commit::{self, Allocator};
 use crate::image::Image;
+use crate::l2_entry::RawEntry;
 use crate::references::Accounting;
 use crate::{Error, Result, reclaim};
 
@@ -21,7 +22,7 @@ pub(crate) enum Content {
     /// What was written to this host cluster, which the image on disk calls free.
     Spilled(HostCluster),
     /// What it holds already, at another place: its new L2 entry. Made by the commit itself.
-    Moved(u64),
+    Moved(RawEntry),
 }
 
 /// A device over an [`Image`] whose changes reach the image all at once, by [`Transaction::commit`], or not at all.

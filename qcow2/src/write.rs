@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use block::{Error as BlockError, ExtentKind, ReadAt, Storage, WriteAt};
-use byteorder::{BigEndian, ByteOrder};
 
 use crate::address::{GuestCluster, HostCluster};
 use crate::commit::{self, Changes};
 use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
-use crate::l2_entry::{self, COPIED, L2Entry, ZERO};
+use crate::l2_entry::{COPIED, L2Entry, RawEntry, Subclusters};
+use crate::l2_table::L2Table;
 use crate::refcount::encode_block;
 use crate::references::Accounting;
 use crate::{Error, Result};
@@ -48,18 +48,26 @@ impl Image {
         let state = self.state();
         let mut targets = Vec::new();
         for cluster in self.clusters_of(offset, buf.len() as u64) {
+            let (within, part) = self.part_in(cluster, offset, buf);
             match self.entry(&state, cluster)? {
-                (L2Entry::Data { host, copied: true }, true) => targets.push((cluster, host)),
+                (entry, true) => match self.place_of(entry, within, part.len()) {
+                    Some(at) => targets.push((at, part)),
+                    None => return Ok(false),
+                },
                 _ => return Ok(false),
             }
         }
         self.poison_on_error(|| {
-            for (cluster, host) in targets {
-                let (within, part) = self.part_in(cluster, offset, buf);
-                self.write_host(host + within as u64, part)?;
-            }
+            targets.into_iter().try_for_each(|(at, part)| self.write_host(at, part))?;
             Ok(true)
         })
+    }
+
+    /// Where in the file `len` bytes from `within` of a cluster on may be written with no change of its entry.
+    fn place_of(&self, entry: L2Entry, within: usize, len: usize) -> Option<u64> {
+        let (first, end) = self.geometry.subclusters_of(within as u64, len as u64);
+        let held = Subclusters::mask(first, end) & !entry.subclusters().allocated == 0;
+        entry.own_host().filter(|_| held).map(|host| host + within as u64)
     }
 
     fn clusters_of(&self, offset: u64, len: u64) -> impl Iterator<Item = GuestCluster> + use<> {
@@ -90,8 +98,7 @@ impl Image {
         let Some((offset, table)) = self.l2_table(state, l1_index)? else {
             return Ok((L2Entry::Unallocated, own_table));
         };
-        let raw = table.get(l2_index).copied().unwrap_or(0);
-        Ok((l2_entry::decode(raw, self.version, &self.geometry, offset + l2_index as u64 * 8)?, own_table))
+        Ok((self.decode_entry(offset, &table, l2_index)?, own_table))
     }
 
     fn write_in_place(&self, offset: u64, buf: &[u8]) -> Result<()> {
@@ -124,22 +131,43 @@ impl Image {
                 at = stop;
                 continue;
             }
-            let whole_until = if stop == self.geometry.disk_len { stop } else { stop / size * size };
+            let whole_until = if end == self.geometry.disk_len { end } else { end / size * size };
             if at.is_multiple_of(size) && whole_until > at {
-                let clusters = whole_until.div_ceil(size).min(at / size + ROUND as u64) - at / size;
+                // As many clusters as lie in this run, and at least the one of which it is a part.
+                let run_until = if stop < whole_until { (stop / size * size).max(at + size) } else { whole_until };
+                let clusters = run_until.div_ceil(size).min(at / size + ROUND as u64) - at / size;
                 self.prepare(clusters)?;
                 self.poison_on_error(|| Round::new(self, &mut self.state_mut()).unmap(at / size, clusters))?;
                 at = (at + clusters * size).min(end);
             } else {
                 // Up to the next cluster's start, within one cluster.
                 let part_end = (at / size + 1).saturating_mul(size).min(stop);
-                if extent.kind != ExtentKind::Zero {
-                    self.write_in_place(at, &vec![0; (part_end - at) as usize])?;
-                }
-                at = part_end;
+                at = if extent.kind == ExtentKind::Zero { part_end } else { self.zero_part(at, part_end)? };
             }
         }
         Ok(())
+    }
+
+    /// Zeroes bytes within one cluster up to `end` or less far; returns how far. Whole subclusters are unmapped.
+    fn zero_part(&self, at: u64, end: u64) -> Result<u64> {
+        let size = self.geometry.subcluster_size();
+        let cluster = self.geometry.guest_cluster_at(at);
+        let whole_until = if end == self.geometry.disk_len { end } else { end / size * size };
+        let compressed = matches!(self.entry(&self.state(), cluster)?.0, L2Entry::Compressed(_));
+        if !self.geometry.extended_l2 || compressed || (at.is_multiple_of(size) && whole_until <= at) {
+            self.write_in_place(at, &vec![0; (end - at) as usize])?;
+            return Ok(end);
+        }
+        if !at.is_multiple_of(size) {
+            let next = at.next_multiple_of(size).min(end);
+            self.write_in_place(at, &vec![0; (next - at) as usize])?;
+            return Ok(next);
+        }
+        self.prepare(1)?;
+        let within = at - self.geometry.guest_offset(cluster);
+        let (first, last) = self.geometry.subclusters_of(within, whole_until - at);
+        self.poison_on_error(|| Round::new(self, &mut self.state_mut()).unmap_subclusters(cluster, first, last))?;
+        Ok(whole_until)
     }
 }
 
@@ -150,14 +178,23 @@ struct Round<'a> {
     /// Refcount blocks that changed, by index.
     refcounts: BTreeMap<usize, Vec<u64>>,
     /// L2 tables that changed: where they are, whether they are new there, and their entries.
-    tables: BTreeMap<usize, (HostCluster, bool, Vec<u64>)>,
+    tables: BTreeMap<usize, (HostCluster, bool, L2Table)>,
     /// Clusters that nothing leads to any more, once the new tables are in place.
     freed: Vec<u64>,
+    /// Parts of clusters that nothing leads to any more, once the new tables are in place: offset and length.
+    freed_parts: Vec<(u64, u64)>,
 }
 
 impl<'a> Round<'a> {
     fn new(image: &'a Image, state: &'a mut State) -> Self {
-        Self { image, state, refcounts: BTreeMap::new(), tables: BTreeMap::new(), freed: Vec::new() }
+        Self {
+            image,
+            state,
+            refcounts: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            freed: Vec::new(),
+            freed_parts: Vec::new(),
+        }
     }
 
     fn write(mut self, offset: u64, buf: &[u8]) -> Result<()> {
@@ -165,26 +202,39 @@ impl<'a> Round<'a> {
         for cluster in self.image.clusters_of(offset, buf.len() as u64) {
             let (within, part) = self.image.part_in(cluster, offset, buf);
             let (old, _) = self.image.entry(self.state, cluster)?;
-            if let L2Entry::Data { host, copied: true } = old {
-                self.image.write_host(host + within as u64, part)?;
+            if let Some(place) = self.image.place_of(old, within, part.len()) {
+                self.image.write_host(place, part)?;
                 continue;
             }
+            // Whole subclusters are written, or the whole cluster where its bytes are held at a place that is left.
+            let own = old.own_host();
+            let carried = own.is_none() && (old.host().is_some() || matches!(old, L2Entry::Compressed(_)));
+            let (first, end) = if carried {
+                geometry.subclusters_of(0, geometry.cluster_size())
+            } else {
+                geometry.subclusters_of(within as u64, part.len() as u64)
+            };
+            let from = u64::from(first) * geometry.subcluster_size();
+            let mut bytes = vec![0; (u64::from(end) * geometry.subcluster_size() - from) as usize];
             // The bytes around the part come from what the cluster held so far.
-            let mut bytes = vec![0; geometry.cluster_len()];
-            if part.len() < geometry.len_on_disk(cluster) {
-                let on_disk = geometry.len_on_disk(cluster);
-                self.image.read_in(self.state, geometry.guest_offset(cluster), &mut bytes[..on_disk])?;
+            let on_disk = bytes.len().min(geometry.len_on_disk(cluster) - from as usize);
+            if part.len() < on_disk {
+                self.image.read_in(self.state, geometry.guest_offset(cluster) + from, &mut bytes[..on_disk])?;
             }
+            let within = within - from as usize;
             bytes[within..within + part.len()].copy_from_slice(part);
-            let host = match old {
-                L2Entry::Zero { host: Some(host), copied: true } => geometry.host_cluster_at(host),
-                _ => {
+            let host = match own {
+                Some(host) => host,
+                None => {
                     self.free_later(old);
-                    self.allocate()?
+                    geometry.host_offset(self.allocate()?)
                 }
             };
-            commit::write_cluster(self.image, host, &bytes)?;
-            self.set_entry(cluster, geometry.host_offset(host) | COPIED)?;
+            self.image.write_host(host + from, &bytes)?;
+            let written = Subclusters::mask(first, end);
+            let Subclusters { allocated, zero } = if carried { Subclusters::NONE } else { old.subclusters() };
+            let subclusters = Subclusters { allocated: allocated | written, zero: zero & !written };
+            self.set_entry(cluster, RawEntry::subclusters(host, subclusters, &geometry))?;
         }
         self.finish()
     }
@@ -195,15 +245,15 @@ impl<'a> Round<'a> {
             let offset = self.image.geometry.guest_offset(cluster);
             let backed = self.image.backing.as_ref().is_some_and(|below| below.len() > offset);
             let new = match (backed, self.image.version) {
-                (false, _) => 0,
+                (false, _) => RawEntry::UNALLOCATED,
                 (true, 2) => {
                     let host = self.allocate()?;
                     commit::write_cluster(self.image, host, &vec![0; self.image.geometry.cluster_len()])?;
-                    self.image.geometry.host_offset(host) | COPIED
+                    RawEntry::data(self.image.geometry.host_offset(host), &self.image.geometry)
                 }
-                (true, _) => ZERO,
+                (true, _) => RawEntry::zero(&self.image.geometry),
             };
-            if old == L2Entry::Unallocated && new == 0 {
+            if old == L2Entry::Unallocated && new.is_empty() {
                 continue;
             }
             self.free_later(old);
@@ -212,35 +262,60 @@ impl<'a> Round<'a> {
         self.finish()
     }
 
+    /// Makes subclusters `first..end` of a cluster that is not compressed read as zeros.
+    fn unmap_subclusters(mut self, cluster: GuestCluster, first: u32, end: u32) -> Result<()> {
+        let geometry = self.image.geometry;
+        let (old, _) = self.image.entry(self.state, cluster)?;
+        let mask = Subclusters::mask(first, end);
+        let Subclusters { allocated, zero } = old.subclusters();
+        let backed = self.image.backing.as_ref().is_some_and(|below| below.len() > geometry.guest_offset(cluster));
+        let zero = if backed { zero | mask } else { zero & !mask };
+        let subclusters = Subclusters { allocated: allocated & !mask, zero };
+        let bitmap = subclusters.encode();
+        let new = match old.host().filter(|_| subclusters.allocated != 0) {
+            None => {
+                self.free_later(old);
+                RawEntry { descriptor: 0, bitmap }
+            }
+            Some(host) => {
+                if let Some(own) = old.own_host() {
+                    let size = geometry.subcluster_size();
+                    self.freed_parts.push((own + u64::from(first) * size, u64::from(end - first) * size));
+                }
+                RawEntry { descriptor: host, bitmap }.with_copied(old.own_host().is_some())
+            }
+        };
+        self.set_entry(cluster, new)?;
+        self.finish()
+    }
+
     fn free_later(&mut self, entry: L2Entry) {
         let geometry = &self.image.geometry;
-        match entry {
-            L2Entry::Unallocated | L2Entry::Zero { host: None, .. } => {}
-            L2Entry::Data { host, .. } | L2Entry::Zero { host: Some(host), .. } => {
-                self.freed.push(geometry.host_cluster_at(host).0);
-            }
-            L2Entry::Compressed(stream) => self.freed.extend(stream.host_clusters(geometry)),
+        if let L2Entry::Compressed(stream) = entry {
+            self.freed.extend(stream.host_clusters(geometry));
+        } else if let Some(host) = entry.host() {
+            self.freed.push(geometry.host_cluster_at(host).0);
         }
     }
 
-    fn set_entry(&mut self, cluster: GuestCluster, raw: u64) -> Result<()> {
+    fn set_entry(&mut self, cluster: GuestCluster, raw: RawEntry) -> Result<()> {
         let geometry = self.image.geometry;
         let (l1_index, l2_index) = geometry.table_indices(cluster);
         if !self.tables.contains_key(&l1_index) {
             let old = self.image.l2_table(self.state, l1_index)?;
             let own = self.state.l1.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
             let table = match old {
-                Some((offset, table)) if own => (geometry.host_cluster_at(offset), false, table.to_vec()),
+                Some((offset, table)) if own => (geometry.host_cluster_at(offset), false, (*table).clone()),
                 Some((offset, table)) => {
                     self.freed.push(geometry.host_cluster_at(offset).0);
-                    (self.allocate()?, true, table.to_vec())
+                    (self.allocate()?, true, (*table).clone())
                 }
-                None => (self.allocate()?, true, vec![0; geometry.l2_entries() as usize]),
+                None => (self.allocate()?, true, L2Table::empty(&geometry)),
             };
             self.tables.insert(l1_index, table);
         }
-        if let Some(entry) = self.tables.get_mut(&l1_index).and_then(|(_, _, table)| table.get_mut(l2_index)) {
-            *entry = raw;
+        if let Some((_, _, table)) = self.tables.get_mut(&l1_index) {
+            table.set(l2_index, raw);
         }
         Ok(())
     }
@@ -301,9 +376,7 @@ impl<'a> Round<'a> {
         let geometry = self.image.geometry;
         self.write_refcounts()?;
         for (host, _, table) in self.tables.values().filter(|(_, new, _)| *new) {
-            let mut bytes = vec![0; geometry.cluster_len()];
-            BigEndian::write_u64_into(table, &mut bytes);
-            commit::write_cluster(self.image, *host, &bytes)?;
+            commit::write_cluster(self.image, *host, &table.encode())?;
         }
         if self.tables.is_empty() {
             return Ok(());
@@ -318,12 +391,16 @@ impl<'a> Round<'a> {
             } else {
                 self.write_changed_entries(offset, &table)?;
             }
-            self.image.l2_tables.insert(offset, Arc::from(table));
+            self.image.l2_tables.insert(offset, Arc::new(table));
         }
-        if self.freed.is_empty() {
+        if self.freed.is_empty() && self.freed_parts.is_empty() {
             return Ok(());
         }
         self.image.storage.flush()?;
+        for (offset, len) in std::mem::take(&mut self.freed_parts) {
+            let len = len.min(self.image.storage.len().saturating_sub(offset));
+            self.image.storage.discard(offset, len)?;
+        }
         let mut unused = Vec::new();
         for cluster in std::mem::take(&mut self.freed) {
             let per_block = geometry.refcounts_per_block();
@@ -354,15 +431,15 @@ impl<'a> Round<'a> {
     }
 
     /// Writes the entries that differ from the table as it is on disk, neighbours together.
-    fn write_changed_entries(&self, offset: u64, table: &[u64]) -> Result<()> {
-        let old = self.image.read_l2_table(offset)?;
+    fn write_changed_entries(&self, offset: u64, table: &L2Table) -> Result<()> {
+        let (old, new) = (self.image.read_l2_table(offset)?, table.encode());
+        let size = self.image.geometry.l2_entry_size() as usize;
         let mut index = 0;
         while index < table.len() {
-            let changed = table[index..].iter().zip(&old[index..]).take_while(|(new, old)| new != old).count();
+            let changed = (index..table.len()).take_while(|&index| table.get(index) != old.get(index)).count();
             if changed > 0 {
-                let mut bytes = vec![0; changed * 8];
-                BigEndian::write_u64_into(&table[index..index + changed], &mut bytes);
-                self.image.storage.write_at(offset + index as u64 * 8, &bytes)?;
+                let bytes = &new[index * size..(index + changed) * size];
+                self.image.storage.write_at(offset + (index * size) as u64, bytes)?;
             }
             index += changed + 1;
         }

@@ -58,6 +58,10 @@ fn for_each_image(dir: &Path, mut with: impl FnMut(&str, &Path, Vec<u8>)) {
         ("zlib, 4 KiB clusters", &["-c", "-o", "cluster_size=4k"]),
         ("zstd", &["-c", "-o", "compression_type=zstd"]),
         ("not sparse", &["-S", "0"]),
+        ("extended L2", &["-o", "extended_l2=on"]),
+        ("extended L2, 16 KiB clusters", &["-o", "extended_l2=on,cluster_size=16k"]),
+        ("extended L2, 2 MiB clusters", &["-o", "extended_l2=on,cluster_size=2M"]),
+        ("extended L2, zlib", &["-c", "-o", "extended_l2=on"]),
     ];
     for (name, options) in kinds {
         let image = dir.join("disk.qcow2");
@@ -65,11 +69,19 @@ fn for_each_image(dir: &Path, mut with: impl FnMut(&str, &Path, Vec<u8>)) {
         run("qemu-img", &args);
         with(name, &image, bytes.clone());
     }
-    for (name, compat) in [("backed", "1.1"), ("backed, version 2", "0.10")] {
+    for (name, options) in [
+        ("backed", "compat=1.1"),
+        ("backed, version 2", "compat=0.10"),
+        ("backed, extended L2", "extended_l2=on"),
+        ("backed, extended L2, 16 KiB clusters", "extended_l2=on,cluster_size=16k"),
+    ] {
         let image = dir.join("disk.qcow2");
-        let compat = format!("compat={compat}");
-        run("qemu-img", &["create", "-f", "qcow2", "-o", &compat, "-b", "disk.raw", "-F", "raw", path(&image)]);
-        with(name, &image, bytes.clone());
+        run("qemu-img", &["create", "-f", "qcow2", "-o", options, "-b", "disk.raw", "-F", "raw", path(&image)]);
+        let mut bytes = bytes.clone();
+        if options.contains("extended_l2") {
+            common::change_by_qemu(&image, &mut bytes, &mut Random(13), 60);
+        }
+        with(name, &image, bytes);
     }
 }
 

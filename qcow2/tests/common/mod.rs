@@ -54,6 +54,26 @@ pub fn assert_contents(image: &Path, expected: &[u8]) {
     assert_eq!(differs, None, "first difference");
 }
 
+/// Has qemu-io write, zero and discard at random, so that subclusters of one cluster are held in different ways; `model`
+/// follows.
+pub fn change_by_qemu(image: &Path, model: &mut [u8], random: &mut Random, steps: usize) {
+    let mut commands = Vec::new();
+    for step in 0..steps {
+        let grain = [512, 512, 2048, 16_384][random.below(4) as usize];
+        let offset = random.below(model.len() as u64) as usize / grain * grain;
+        let len = ((1 + random.below(40_000 / grain as u64 + 2) as usize) * grain).min(model.len() - offset);
+        let (command, pattern) = match random.below(4) {
+            0 => (format!("write -z -u {offset} {len}"), 0),
+            1 => (format!("write -z {offset} {len}"), 0),
+            _ => (format!("write -P {} {offset} {len}", step % 255 + 1), (step % 255 + 1) as u8),
+        };
+        commands.push(command);
+        model[offset..offset + len].fill(pattern);
+    }
+    let args: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
+    run("qemu-io", &[&["-f", "qcow2"], &args[..], &[path(image)]].concat());
+}
+
 /// A small generator of pseudo-random numbers, so that each failure can be repeated.
 pub struct Random(pub u64);
 
