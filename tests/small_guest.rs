@@ -62,37 +62,57 @@ fn tree(root: &Path, mount: &Path) -> Option<BTreeMap<Vec<u8>, String>> {
     if !mounted.status.success() {
         return None;
     }
-    let listing = Command::new("find").arg(mount).args(["-printf", r"%P\0%y %m %U %G %s %T@ %l\0"]).output().unwrap();
-    let sums = Command::new("sh")
-        .arg("-c")
-        .arg(r#"cd "$1" && find . -type f -print0 | xargs -0 sha256sum -z; find . -print0 | xargs -0 getfattr -hd -m - -e hex 2>/dev/null"#)
-        .args(["sh", text(mount)])
-        .output()
-        .unwrap();
+    let list = |script: &str| Command::new("sh").arg("-c").arg(script).current_dir(mount).output().unwrap().stdout;
+    let facts = list(r"find . -printf '%P\0%y %m %U %G %s %T@ %l\0'");
+    let sums = list("find . -type f -print0 | xargs -0 sha256sum -z");
+    let attributes = list("find . -print0 | xargs -0 getfattr -hd -m - -e hex");
     run("umount", &[text(mount)]);
+
     let mut files = BTreeMap::new();
-    let mut fields = listing.stdout.split(|&byte| byte == 0);
+    let mut fields = facts.split(|&byte| byte == 0);
     while let (Some(path), Some(facts)) = (fields.next(), fields.next()) {
         files.insert(path.to_vec(), String::from_utf8_lossy(facts).into_owned());
     }
-    for record in sums.stdout.split(|&byte| byte == 0) {
-        // "<sum>  ./path"; attributes follow behind the last record, and are compared as one text.
-        match record.iter().position(|&byte| byte == b'/') {
-            Some(slash) if slash == 67 => {
-                if let Some(facts) = files.get_mut(&record[68..]) {
-                    facts.push_str(&String::from_utf8_lossy(&record[..64]));
-                }
-            }
-            _ => {}
-        }
+    let mut add = |path: &[u8], fact: &[u8]| {
+        files.get_mut(path).unwrap().push_str(&String::from_utf8_lossy(fact));
+    };
+    // "<64 digits>  ./<path>"
+    for record in sums.split(|&byte| byte == 0).filter(|record| !record.is_empty()) {
+        add(&record[68..], &record[..64]);
     }
+    // "# file: <path>", then a line for each attribute, then an empty line.
+    let attributes = String::from_utf8(attributes).unwrap();
+    for block in attributes.split("\n\n").filter(|block| !block.is_empty()) {
+        let (head, values) = block.split_once('\n').unwrap();
+        add(&unescape(head.strip_prefix("# file: ").unwrap()), values.as_bytes());
+    }
+    assert!(sums.len() > 10_000 && attributes.contains("security.selinux"));
     Some(files)
+}
+
+/// A path as getfattr prints it, with `\012` and the like for what cannot be printed.
+fn unescape(path: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = match (first, tail.first_chunk::<3>()) {
+            (b'\\', Some(digits)) => {
+                bytes.push(digits.iter().fold(0, |value, digit| value * 8 + (digit - b'0')));
+                &tail[3..]
+            }
+            _ => {
+                bytes.push(*first);
+                tail
+            }
+        };
+    }
+    bytes
 }
 
 #[test]
 fn sealing_removes_what_it_says_and_nothing_else() {
     let test = "sealing_removes_what_it_says_and_nothing_else";
-    if oracle_missing(test, &["qemu-img", "e2fsck"]) {
+    if oracle_missing(test, &["qemu-img", "e2fsck", "getfattr"]) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! `goldenseal ls`: files of a guest.
 
 use anyhow::{Result, bail};
-use guest::{FileKind, Guest, Metadata, Walk};
+use guest::{FileKind, Metadata, Walk};
 
 use super::open_guest;
 use crate::args::Ls;
@@ -14,25 +14,30 @@ pub(crate) fn run(args: &Ls) -> Result<ExitCode> {
     let Some(found) = guest.stat(path)? else {
         bail!("{}: no such file or directory in the guest", render::escape(&args.path));
     };
-    let mut files = Vec::new();
-    let mut list = |path: &[u8], metadata: &Metadata| -> Result<(), guest::Error> {
-        let target = match metadata.kind {
-            FileKind::Symlink if args.long || args.json => Some(guest.read_link(path)?),
-            _ => None,
-        };
-        files.push(ListedFile::new(path, metadata, target.as_deref()));
-        Ok(())
-    };
+    let mut found_files: Vec<(Vec<u8>, Metadata)> = Vec::new();
     if found.kind != FileKind::Directory {
-        list(path, &found)?;
+        found_files.push((path.to_vec(), found));
     } else if args.recursive {
         let top = guest.resolve(path)?.unwrap_or_else(|| path.to_vec());
         guest.walk(&top, &mut |path, metadata| {
-            list(path, metadata)?;
+            found_files.push((path.to_vec(), metadata.clone()));
             Ok(Walk::Continue)
         })?;
     } else {
-        list_directory(&guest, path, &mut list)?;
+        for entry in guest.read_dir(path)? {
+            let below = guest::path::join(path, &entry.name);
+            if let Some(metadata) = guest.lstat(&below)? {
+                found_files.push((below, metadata));
+            }
+        }
+    }
+    let mut files = Vec::new();
+    for (path, metadata) in found_files {
+        let target = match metadata.kind {
+            FileKind::Symlink if args.long || args.json => Some(guest.read_link(&path)?),
+            _ => None,
+        };
+        files.push(ListedFile::new(&path, &metadata, target.as_deref()));
     }
     if args.json {
         render::json::print(&serde_json::json!({ "files": files }))?;
@@ -40,18 +45,4 @@ pub(crate) fn run(args: &Ls) -> Result<ExitCode> {
         render::text::files(&files, args.long, args.recursive);
     }
     Ok(ExitCode::Done)
-}
-
-fn list_directory(
-    guest: &Guest,
-    path: &[u8],
-    list: &mut dyn FnMut(&[u8], &Metadata) -> Result<(), guest::Error>,
-) -> Result<()> {
-    for entry in guest.read_dir(path)? {
-        let below = guest::path::join(path, &entry.name);
-        if let Some(metadata) = guest.lstat(&below)? {
-            list(&below, &metadata)?;
-        }
-    }
-    Ok(())
 }
