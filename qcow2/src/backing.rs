@@ -72,7 +72,7 @@ pub(crate) fn open(
         Some("qcow2") => {
             let mut chain = chain.to_vec();
             chain.push(real.clone());
-            let below = OpenOptions { writable: false, ..options.clone() };
+            let below = OpenOptions { writable: false, repair: false, ..options.clone() };
             Ok(Arc::new(Image::open_chain(Arc::new(device), Some(&real), &below, chain).map_err(within)?))
         }
         Some(other) => Err(refused(format!("its format {other:?} is neither qcow2 nor raw"))),

@@ -21,6 +21,7 @@ use crate::{Backing, Compression, Error, Result, Snapshot, snapshot};
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
     pub(crate) writable: bool,
+    pub(crate) repair: bool,
     pub(crate) backing: Backing,
 }
 
@@ -35,6 +36,13 @@ impl OpenOptions {
     #[must_use]
     pub fn writable(mut self, writable: bool) -> Self {
         self.writable = writable;
+        self
+    }
+
+    /// Whether the image may be repaired, and nothing else: it may be marked corrupt, and have damaged refcounts.
+    #[must_use]
+    pub fn repair(mut self, repair: bool) -> Self {
+        self.repair = repair;
         self
     }
 
@@ -74,6 +82,7 @@ pub struct ImageInfo {
 pub struct Image {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) writable: bool,
+    repairable: bool,
     pub(crate) backing: Option<Arc<dyn ReadAt>>,
     pub(crate) backing_name: Option<BackingName>,
     pub(crate) extensions: Extensions,
@@ -116,7 +125,7 @@ impl Image {
     /// for writing an image that is marked corrupt, and [`Error::Io`] with what the host says.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
-        let access = if options.writable { Access::ReadWrite } else { Access::Read };
+        let access = if options.writable || options.repair { Access::ReadWrite } else { Access::Read };
         let file = HostFile::open(path, access)?;
         let chain = path.canonicalize().map(|real| vec![real]).unwrap_or_default();
         Self::open_chain(Arc::new(file), Some(path), options, chain)
@@ -140,7 +149,7 @@ impl Image {
         storage.read_at(0, &mut start)?;
         let header = Header::decode(&start)?;
         let geometry = header.geometry;
-        if options.writable && header.roots.incompatible.contains(Incompatible::CORRUPT) {
+        if options.writable && !options.repair && header.roots.incompatible.contains(Incompatible::CORRUPT) {
             return Err(Error::ReadOnly("it is marked corrupt"));
         }
         let first_cluster = block::read_vec(&*storage, 0, geometry.cluster_size().min(storage.len()))?;
@@ -164,7 +173,7 @@ impl Image {
         let l1_bytes = block::read_vec(&*storage, header.roots.l1_offset, u64::from(header.roots.l1_entries) * 8)?;
         let mut l1 = vec![0; l1_bytes.len() / 8];
         BigEndian::read_u64_into(&l1_bytes, &mut l1);
-        let refcounts = if options.writable {
+        let refcounts = if options.writable && !options.repair {
             RefcountTable::read(&*storage, &header.roots, &geometry)?
         } else {
             // A reader has no use for refcounts, and an image whose refcounts are damaged can still be read.
@@ -175,7 +184,8 @@ impl Image {
         let clusters = ((16 << 20) >> geometry.cluster_bits).clamp(4, 256);
         Ok(Self {
             storage,
-            writable: options.writable,
+            writable: options.writable && !options.repair,
+            repairable: options.repair,
             backing,
             backing_name,
             extensions,
@@ -220,6 +230,16 @@ impl Image {
     pub(crate) fn check_writable(&self) -> Result<()> {
         if !self.writable {
             return Err(Error::ReadOnly("it was opened for reading"));
+        }
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_repairable(&self) -> Result<()> {
+        if !self.repairable {
+            return Err(Error::ReadOnly("it was not opened for a repair"));
         }
         if self.poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned);

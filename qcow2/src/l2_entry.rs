@@ -8,7 +8,8 @@ use crate::{Error, Result};
 
 /// Set where the cluster or table pointed to has a refcount of exactly 1, so that it may be written in place.
 pub(crate) const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
+/// Set where the cluster is held by a compressed stream.
+pub(crate) const COMPRESSED: u64 = 1 << 62;
 /// Version 3: the cluster reads as zeros.
 pub(crate) const ZERO: u64 = 1;
 /// Bits 9 to 55: an offset in the file.
@@ -80,7 +81,7 @@ impl Subclusters {
         below(end) & !below(first)
     }
 
-    fn decode(bitmap: u64) -> Self {
+    pub(crate) fn decode(bitmap: u64) -> Self {
         Self { allocated: bitmap as u32, zero: (bitmap >> 32) as u32 }
     }
 
@@ -151,6 +152,16 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// Decodes a compressed descriptor.
+    pub(crate) fn decode(raw: u64, geometry: &Geometry) -> Self {
+        let bits = stream_offset_bits(geometry);
+        let descriptor = raw & (COMPRESSED - 1);
+        let offset = descriptor & ((1 << bits) - 1);
+        let sectors = (descriptor >> bits) + 1;
+        // At most 62 bits of offset and 13 of sectors, so neither product nor sum can overflow.
+        Self { offset, len: (offset & !511) + sectors * 512 - offset }
+    }
+
     pub(crate) fn end(&self) -> u64 {
         self.offset + self.len
     }
@@ -170,13 +181,7 @@ fn stream_offset_bits(geometry: &Geometry) -> u32 {
 pub(crate) fn decode(entry: RawEntry, version: u32, geometry: &Geometry, at: u64) -> Result<L2Entry> {
     let raw = entry.descriptor;
     if raw & COMPRESSED != 0 {
-        let bits = stream_offset_bits(geometry);
-        let descriptor = raw & (COMPRESSED - 1);
-        let offset = descriptor & ((1 << bits) - 1);
-        let sectors = (descriptor >> bits) + 1;
-        // At most 62 bits of offset and 13 of sectors, so neither product nor sum can overflow.
-        let end = (offset & !511) + sectors * 512;
-        return Ok(L2Entry::Compressed(Stream { offset, len: end - offset }));
+        return Ok(L2Entry::Compressed(Stream::decode(raw, geometry)));
     }
     let offset = raw & OFFSET;
     if !geometry.is_aligned(offset) {

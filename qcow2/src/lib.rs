@@ -33,6 +33,7 @@
 mod address;
 mod backing;
 mod cache;
+mod check;
 mod commit;
 mod compress;
 mod create;
@@ -56,6 +57,7 @@ mod transaction;
 mod write;
 
 pub use backing::Backing;
+pub use check::{CheckReport, Problem, Repair, Severity};
 pub use compress::Compression;
 pub use create::{CreateOptions, create};
 pub use error::{Corrupt, Error, Result};
