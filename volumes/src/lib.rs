@@ -35,7 +35,7 @@ mod error;
 mod gpt;
 mod layout;
 mod mbr;
-pub mod probe;
+mod probe;
 mod volume;
 
 pub use discover::{Layout, Table, discover};
