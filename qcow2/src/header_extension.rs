@@ -1,6 +1,6 @@
 //! Header extensions: what follows the header, up to the backing file's name or the end of the first cluster.
 //!
-//! They are read, never rewritten: an extension that this crate does not know stays as it is.
+//! Of them only that of the bitmaps is ever written: an extension that this crate does not know stays as it is.
 //! Specification: "Header extensions".
 
 use crate::{Error, Result};
@@ -12,6 +12,10 @@ const BITMAPS: u32 = 0x2385_2875;
 /// What the extensions say, as far as it is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Extensions {
+    /// Where they end: the offset of the end marker, or of where it would be.
+    pub(crate) end: u64,
+    /// Where the bitmaps extension starts, in bytes of the file.
+    pub(crate) bitmaps_at: Option<u64>,
     /// The backing file's format: `qcow2`, `raw`.
     pub(crate) backing_format: Option<String>,
     pub(crate) bitmaps: Option<BitmapsExtension>,
@@ -25,11 +29,27 @@ pub(crate) struct BitmapsExtension {
     pub(crate) directory_offset: u64,
 }
 
+impl BitmapsExtension {
+    /// Bytes of the extension, its head included.
+    pub(crate) const LEN: u64 = 32;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN as usize] {
+        let mut bytes = [0; Self::LEN as usize];
+        bytes[0..4].copy_from_slice(&BITMAPS.to_be_bytes());
+        bytes[4..8].copy_from_slice(&24u32.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.count.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.directory_len.to_be_bytes());
+        bytes[24..32].copy_from_slice(&self.directory_offset.to_be_bytes());
+        bytes
+    }
+}
+
 impl Extensions {
     /// Decodes the extensions in `area`, which starts at offset `start` of the file.
     pub(crate) fn decode(area: &[u8], start: u64) -> Result<Self> {
         let mut found = Self::default();
         let mut rest = area;
+        found.end = start;
         while let Some((head, after)) = rest.split_first_chunk::<8>() {
             let at = start + (area.len() - rest.len()) as u64;
             let [t0, t1, t2, t3, l0, l1, l2, l3] = *head;
@@ -49,7 +69,11 @@ impl Extensions {
                 BITMAPS => found.bitmaps = Some(decode_bitmaps(data, at)?),
                 _ => {}
             }
+            if kind == BITMAPS {
+                found.bitmaps_at = Some(at);
+            }
             rest = after.get(len.next_multiple_of(8)..).unwrap_or_default();
+            found.end = at + 8 + len.next_multiple_of(8) as u64;
         }
         Ok(found)
     }

@@ -32,6 +32,8 @@
 
 mod address;
 mod backing;
+mod bitmap;
+mod bitmaps;
 mod cache;
 mod check;
 mod commit;
@@ -57,6 +59,8 @@ mod transaction;
 mod write;
 
 pub use backing::Backing;
+pub use bitmap::Bitmap;
+pub use bitmaps::DirtyBits;
 pub use check::{CheckReport, Problem, Repair, Severity};
 pub use compress::Compression;
 pub use create::{CreateOptions, create};

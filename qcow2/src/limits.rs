@@ -20,6 +20,8 @@ pub(crate) const BITMAPS: u32 = 65_535;
 pub(crate) const BITMAP_DIRECTORY_BYTES: u64 = 1024 * BITMAPS as u64;
 /// One persistent bitmap's table.
 pub(crate) const BITMAP_TABLE_BYTES: u64 = 0x20_0000 * 8;
+/// The bits of one persistent bitmap.
+pub(crate) const BITMAP_BYTES: u64 = 0x2000_0000;
 /// The name of a backing file.
 pub(crate) const BACKING_NAME: u32 = 1023;
 /// Images behind one another in a backing chain.

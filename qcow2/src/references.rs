@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 
 use block::{ExtentKind, ReadAt};
-use byteorder::{BigEndian, ByteOrder};
 
 use crate::geometry::Geometry;
 use crate::image::{Image, State};
 use crate::l2_entry::{L2Entry, OFFSET, Subclusters};
 use crate::refcount::RefcountTable;
-use crate::{Error, Result, limits, snapshot};
+use crate::{Error, Result, bitmap, limits, snapshot};
 
 /// Bytes of all L1 tables, those of snapshots included, that are walked at most.
 const ALL_L1_BYTES: u64 = 1 << 30;
@@ -198,39 +197,13 @@ impl References {
         let geometry = &image.geometry;
         let consistent = state.header.roots.autoclear.contains(crate::Autoclear::BITMAPS);
         let Some(bitmaps) = image.extensions.bitmaps.filter(|_| consistent) else { return Ok(()) };
-        let (start, len) = (bitmaps.directory_offset, bitmaps.directory_len);
-        if bitmaps.count > limits::BITMAPS || len > limits::BITMAP_DIRECTORY_BYTES {
-            let found = format!("{} bitmaps in {len} bytes are more than the format allows", bitmaps.count);
-            return Err(Error::corrupt("bitmap directory", start, found));
-        }
-        self.add(geometry, "bitmap directory", start, len, 1)?;
-        let directory = block::read_vec(&*image.storage, start, len)?;
-        let mut rest = &directory[..];
-        for _ in 0..bitmaps.count {
-            let at = start + (directory.len() - rest.len()) as u64;
-            let Some((fixed, _)) = rest.split_first_chunk::<24>() else {
-                return Err(Error::corrupt("bitmap directory", at, "an entry must lie within the directory"));
-            };
-            let table_offset = BigEndian::read_u64(&fixed[0..]);
-            let table_len = u64::from(BigEndian::read_u32(&fixed[8..])) * 8;
-            let names = u64::from(BigEndian::read_u16(&fixed[18..])) + u64::from(BigEndian::read_u32(&fixed[20..]));
-            if table_len > limits::BITMAP_TABLE_BYTES || !geometry.is_aligned(table_offset) {
-                return Err(Error::corrupt(
-                    "bitmap directory entry",
-                    at,
-                    "the bitmap's table must be aligned and small",
-                ));
+        self.add(geometry, "bitmap directory", bitmaps.directory_offset, bitmaps.directory_len, 1)?;
+        for bitmap in bitmap::read_directory(&*image.storage, geometry, &bitmaps)? {
+            self.add(geometry, "bitmap table", bitmap.table_offset, bitmap.table_entries * 8, 1)?;
+            for host in bitmap.read_table(&*image.storage)?.iter().map(|entry| entry & OFFSET).filter(|&host| host != 0)
+            {
+                self.add(geometry, "bitmap data", host, 1, 1)?;
             }
-            self.add(geometry, "bitmap table", table_offset, table_len, 1)?;
-            let table = block::read_vec(&*image.storage, table_offset, table_len)?;
-            for entry in table.chunks_exact(8) {
-                let host = BigEndian::read_u64(entry) & OFFSET;
-                if host != 0 {
-                    self.add(geometry, "bitmap data", host, 1, 1)?;
-                }
-            }
-            let entry_len = usize::try_from((24 + names).next_multiple_of(8)).unwrap_or(usize::MAX);
-            rest = rest.get(entry_len..).unwrap_or_default();
         }
         Ok(())
     }
