@@ -32,6 +32,7 @@ fn any_length_may_follow_any_other() {
         &["-o", "compat=0.10"],
         &["-o", "cluster_size=512"],
         &["-o", "cluster_size=2M"],
+        &["-o", "extended_l2=on"],
         &["-o", "refcount_bits=1,cluster_size=4k"],
         &["-c"],
         &["-c", "-o", "cluster_size=4k"],

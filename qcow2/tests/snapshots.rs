@@ -34,6 +34,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("version 2", &["-o", "compat=0.10"]),
     ("512-byte clusters", &["-o", "cluster_size=512"]),
     ("2 MiB clusters", &["-o", "cluster_size=2M"]),
+    ("extended L2", &["-o", "extended_l2=on"]),
     ("2-bit refcounts", &["-o", "refcount_bits=2"]),
     ("64-bit refcounts, 4 KiB clusters", &["-o", "refcount_bits=64,cluster_size=4k"]),
     ("zlib", &["-c"]),
