@@ -132,6 +132,7 @@ fn the_program_may_be_killed_at_any_moment() {
             .arg(image)
             .env("SOURCE_DATE_EPOCH", NOW.seconds.to_string())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap()
     };
