@@ -6,7 +6,7 @@ use std::sync::Arc;
 use block::{Access, Error as BlockError, Extent, ExtentKind, HostFile, ReadAt};
 
 use crate::image::{Image, OpenOptions};
-use crate::{Error, Result, limits};
+use crate::{Error, Result, limits, named_file};
 
 /// Which backing files may be opened. An image's header is its maker's word: a hostile one names any file of the
 /// host, and would have its contents served as the guest's disk.
@@ -41,27 +41,7 @@ pub(crate) fn open(
     if chain.len() >= limits::BACKING_DEPTH {
         return Err(refused(format!("more than {} images stand behind one another", limits::BACKING_DEPTH)));
     }
-    let name = named.name.strip_prefix("file:").unwrap_or(&named.name);
-    let path = Path::new(name);
-    // A colon before the first slash is QEMU's mark of a protocol: `json:`, `nbd:`, `http:`.
-    if name.split('/').next().is_some_and(|first| first.contains(':')) {
-        return Err(refused("only the name of a local file is supported".to_owned()));
-    }
-    let own_folder = image_path.map(|image| match image.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    });
-    let full = match (&own_folder, path.is_absolute()) {
-        (_, true) => path.to_owned(),
-        (Some(folder), false) => folder.join(path),
-        (None, false) => return Err(refused("a relative name needs an image with a path".to_owned())),
-    };
-    let real = full.canonicalize().map_err(|e| refused(format!("{}: {e}", full.display())))?;
-    let in_own_folder = own_folder.and_then(|folder| folder.canonicalize().ok()).as_deref() == real.parent();
-    let in_folder = |folder: &PathBuf| folder.canonicalize().is_ok_and(|folder| real.starts_with(folder));
-    if !in_own_folder && !folders.iter().any(in_folder) {
-        return Err(refused("it lies outside the folders where backing files may be".to_owned()));
-    }
+    let real = named_file::resolve(&named.name, image_path, folders).map_err(refused)?;
     if chain.contains(&real) {
         return Err(refused("the chain of backing files leads back to itself".to_owned()));
     }

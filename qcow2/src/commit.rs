@@ -354,7 +354,9 @@ impl<'a> Commit<'a> {
         for l1_index in 0..self.l1.len() {
             let Some((offset, old)) = self.image.l2_table(self.state, l1_index)? else { continue };
             let mut table = l2_tables.get(&l1_index).cloned().unwrap_or_else(|| (*old).clone());
-            for l2_index in 0..table.len() {
+            // Clusters of an external data file have no refcounts, and their flags stay.
+            let counted = if geometry.external_data { 0 } else { table.len() };
+            for l2_index in 0..counted {
                 if let Some(host) = self.image.decode_entry(offset, &table, l2_index)?.host() {
                     let single = self.counts.get(geometry.host_cluster_at(host).0) == 1;
                     table.set(l2_index, table.get(l2_index).with_copied(single));
@@ -405,7 +407,10 @@ impl<'a> Commit<'a> {
             roots.snapshots = 0;
             roots.snapshots_offset = 0;
         }
-        roots.autoclear = if self.keeps_bitmaps { roots.autoclear & Autoclear::BITMAPS } else { Autoclear::empty() };
+        let mut kept = Autoclear::empty();
+        kept.set(Autoclear::BITMAPS, self.keeps_bitmaps);
+        kept.set(Autoclear::RAW_EXTERNAL_DATA, self.image.is_data_file_raw(self.state));
+        roots.autoclear &= kept;
         roots.incompatible.remove(Incompatible::DIRTY);
         let table = self.build_refcounts(&mut roots)?;
 

@@ -95,7 +95,8 @@ impl CreateOptions {
             )));
         }
         let refcount_order = self.refcount_bits.trailing_zeros();
-        let geometry = Geometry { cluster_bits, disk_len, refcount_order, extended_l2: self.extended_l2 };
+        let geometry =
+            Geometry { cluster_bits, disk_len, refcount_order, extended_l2: self.extended_l2, external_data: false };
         if disk_len > i64::MAX as u64 - (1 << 21) || geometry.l1_entries() * 8 > limits::L1_BYTES {
             return Err(Error::Invalid(format!("a disk of {disk_len} bytes is too large for this cluster size")));
         }

@@ -29,6 +29,23 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// The external data file that the image names may not be opened.
+    #[error("data file {name:?} is not opened: {reason}")]
+    DataFileRefused {
+        /// The name as the image has it.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The external data file could not be opened.
+    #[error("data file {path}")]
+    DataFile {
+        /// Where it is.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: Box<Self>,
+    },
     /// A backing file could not be opened or read.
     #[error("backing file {path}")]
     Backing {

@@ -38,15 +38,16 @@ bitflags::bitflags! {
 
 impl Incompatible {
     /// What this crate handles.
-    pub(crate) const HANDLED: Self =
-        Self::DIRTY.union(Self::CORRUPT).union(Self::COMPRESSION_TYPE).union(Self::EXTENDED_L2);
+    pub(crate) const HANDLED: Self = Self::DIRTY
+        .union(Self::CORRUPT)
+        .union(Self::EXTERNAL_DATA_FILE)
+        .union(Self::COMPRESSION_TYPE)
+        .union(Self::EXTENDED_L2);
 
     /// The name of the first feature that is set and not handled.
     pub(crate) fn first_unhandled(self) -> Option<String> {
         let rest = self.difference(Self::HANDLED);
-        if rest.contains(Self::EXTERNAL_DATA_FILE) {
-            Some("external data file".to_owned())
-        } else if rest.is_empty() {
+        if rest.is_empty() {
             None
         } else {
             Some(format!("unknown incompatible feature, bit {}", rest.bits().trailing_zeros()))

@@ -14,6 +14,8 @@ pub(crate) struct Geometry {
     pub(crate) refcount_order: u32,
     /// Whether L2 entries take 16 bytes and tell how each of 32 subclusters is held.
     pub(crate) extended_l2: bool,
+    /// Whether clusters of the disk lie in a file of their own, where 0 is an offset like any other.
+    pub(crate) external_data: bool,
 }
 
 impl Geometry {

@@ -152,6 +152,7 @@ impl Header {
             disk_len,
             refcount_order,
             extended_l2: incompatible.contains(Incompatible::EXTENDED_L2),
+            external_data: incompatible.contains(Incompatible::EXTERNAL_DATA_FILE),
         };
         let l1_entries = raw.l1_size.get();
         if u64::from(l1_entries) * 8 > limits::L1_BYTES {

@@ -7,6 +7,8 @@ use crate::{Error, Result};
 
 const END: u32 = 0;
 const BACKING_FORMAT: u32 = 0xe279_2aca;
+/// `DATA`
+const DATA_FILE: u32 = 0x4441_5441;
 const BITMAPS: u32 = 0x2385_2875;
 
 /// What the extensions say, as far as it is used.
@@ -19,6 +21,8 @@ pub(crate) struct Extensions {
     /// The backing file's format: `qcow2`, `raw`.
     pub(crate) backing_format: Option<String>,
     pub(crate) bitmaps: Option<BitmapsExtension>,
+    /// The name of the external data file.
+    pub(crate) data_file: Option<String>,
 }
 
 /// Where the directory of persistent bitmaps is.
@@ -66,6 +70,11 @@ impl Extensions {
             };
             match kind {
                 BACKING_FORMAT => found.backing_format = Some(String::from_utf8_lossy(data).into_owned()),
+                DATA_FILE => {
+                    let name = String::from_utf8(data.to_vec());
+                    let corrupt = |_| Error::corrupt("data file name", at + 8, "must be valid UTF-8");
+                    found.data_file = Some(name.map_err(corrupt)?);
+                }
                 BITMAPS => found.bitmaps = Some(decode_bitmaps(data, at)?),
                 _ => {}
             }

@@ -15,7 +15,7 @@ use crate::header::Header;
 use crate::header_extension::Extensions;
 use crate::l2_table::L2Table;
 use crate::refcount::RefcountTable;
-use crate::{Backing, Compression, Error, Result, Snapshot, snapshot};
+use crate::{Backing, Compression, DataFile, Error, Result, Snapshot, data_file, snapshot};
 
 /// How an image is opened. By default for reading only, and nothing that it names is opened.
 #[derive(Debug, Clone, Default)]
@@ -23,10 +23,11 @@ pub struct OpenOptions {
     pub(crate) writable: bool,
     pub(crate) repair: bool,
     pub(crate) backing: Backing,
+    pub(crate) data_file: DataFile,
 }
 
 impl OpenOptions {
-    /// Reading only; no backing files.
+    /// Reading only; no backing files, no external data files.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -52,6 +53,13 @@ impl OpenOptions {
         self.backing = backing;
         self
     }
+
+    /// Which external data files may be opened.
+    #[must_use]
+    pub fn data_file(mut self, data_file: DataFile) -> Self {
+        self.data_file = data_file;
+        self
+    }
 }
 
 /// Facts of an image, with the names of `qemu-img info --output=json` where it has them.
@@ -74,6 +82,12 @@ pub struct ImageInfo {
     pub corrupt: bool,
     /// The backing file's name as the image has it.
     pub backing_filename: Option<String>,
+    /// Whether L2 entries are extended, so that they tell how each of 32 subclusters is held.
+    pub extended_l2: bool,
+    /// The external data file's name as the image has it.
+    pub data_file: Option<String>,
+    /// Whether the external data file can be read as a raw image.
+    pub data_file_raw: bool,
     /// Internal snapshots.
     pub snapshots: Vec<Snapshot>,
 }
@@ -83,6 +97,9 @@ pub struct Image {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) writable: bool,
     repairable: bool,
+    /// The external data file.
+    pub(crate) data: Option<Arc<dyn Storage>>,
+    pub(crate) data_layout_checked: AtomicBool,
     pub(crate) backing: Option<Arc<dyn ReadAt>>,
     pub(crate) backing_name: Option<BackingName>,
     pub(crate) extensions: Extensions,
@@ -121,8 +138,9 @@ impl Image {
     /// Nothing is written by opening. A dirty or corrupt image can be opened for reading.
     ///
     /// # Errors
-    /// [`Error::NotQcow2`], [`Error::Unsupported`], [`Error::Corrupt`], [`Error::BackingRefused`], [`Error::ReadOnly`]
-    /// for writing an image that is marked corrupt, and [`Error::Io`] with what the host says.
+    /// [`Error::NotQcow2`], [`Error::Unsupported`], [`Error::Corrupt`], [`Error::BackingRefused`],
+    /// [`Error::DataFileRefused`], [`Error::ReadOnly`] for writing an image that is marked corrupt, and [`Error::Io`]
+    /// with what the host says.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         let access = if options.writable || options.repair { Access::ReadWrite } else { Access::Read };
@@ -165,6 +183,11 @@ impl Image {
                 Some(BackingName { name, format: extensions.backing_format.clone() })
             }
         };
+        let data = if geometry.external_data {
+            Some(data_file::open(extensions.data_file.as_deref(), path, options, &chain)?)
+        } else {
+            None
+        };
         let backing = match &backing_name {
             Some(named) => Some(backing::open(named, path, options, &chain)?),
             None => None,
@@ -186,6 +209,8 @@ impl Image {
             storage,
             writable: options.writable && !options.repair,
             repairable: options.repair,
+            data,
+            data_layout_checked: AtomicBool::new(false),
             backing,
             backing_name,
             extensions,
@@ -215,6 +240,9 @@ impl Image {
             dirty_flag: roots.incompatible.contains(Incompatible::DIRTY),
             corrupt: roots.incompatible.contains(Incompatible::CORRUPT),
             backing_filename: self.backing_name.as_ref().map(|backing| backing.name.clone()),
+            extended_l2: self.geometry.extended_l2,
+            data_file: self.extensions.data_file.clone().filter(|_| self.geometry.external_data),
+            data_file_raw: self.is_data_file_raw(&state),
             snapshots: snapshot::read_table(&*self.storage, roots, &self.geometry)?.0,
         })
     }

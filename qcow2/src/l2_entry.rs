@@ -181,6 +181,9 @@ fn stream_offset_bits(geometry: &Geometry) -> u32 {
 pub(crate) fn decode(entry: RawEntry, version: u32, geometry: &Geometry, at: u64) -> Result<L2Entry> {
     let raw = entry.descriptor;
     if raw & COMPRESSED != 0 {
+        if geometry.external_data {
+            return Err(Error::corrupt("L2 entry", at, "no cluster may be compressed in an external data file"));
+        }
         return Ok(L2Entry::Compressed(Stream::decode(raw, geometry)));
     }
     let offset = raw & OFFSET;
@@ -188,7 +191,8 @@ pub(crate) fn decode(entry: RawEntry, version: u32, geometry: &Geometry, at: u64
         return Err(Error::corrupt("L2 entry", at, format!("a cluster's offset must be aligned, found {offset:#x}")));
     }
     let copied = raw & COPIED != 0;
-    let host = (offset != 0).then_some(offset);
+    // The first cluster of an external data file is known by the flag that all in use there have.
+    let host = (offset != 0 || (geometry.external_data && copied)).then_some(offset);
     if geometry.extended_l2 {
         return decode_extended(host, copied, Subclusters::decode(entry.bitmap), at);
     }
@@ -234,7 +238,13 @@ mod tests {
     #[test]
     fn compressed_descriptors_survive_a_round_trip_at_every_cluster_size() {
         for cluster_bits in 9..=21 {
-            let geometry = Geometry { cluster_bits, disk_len: 1 << 30, refcount_order: 4, extended_l2: false };
+            let geometry = Geometry {
+                cluster_bits,
+                disk_len: 1 << 30,
+                refcount_order: 4,
+                extended_l2: false,
+                external_data: false,
+            };
             for (offset, len) in [(512, 1), (1023, 2), (70_001, geometry.cluster_size()), (1 << 40, 300)] {
                 let raw = encode_compressed(offset, len, &geometry).unwrap();
                 let L2Entry::Compressed(stream) = decode(RawEntry::compressed(raw), 3, &geometry, 0).unwrap() else {
@@ -248,7 +258,7 @@ mod tests {
     }
 
     fn geometry(extended_l2: bool) -> Geometry {
-        Geometry { cluster_bits: 16, disk_len: 1 << 30, refcount_order: 4, extended_l2 }
+        Geometry { cluster_bits: 16, disk_len: 1 << 30, refcount_order: 4, extended_l2, external_data: false }
     }
 
     #[test]

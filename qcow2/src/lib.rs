@@ -9,9 +9,10 @@
 //! The format is specified in QEMU's `docs/interop/qcow2.rst`; `docs/qcow2.md` of this project restates what is
 //! relied on, with the checks made.
 //!
-//! Versions 2 and 3, cluster sizes from 512 bytes to 2 MiB, refcounts of 1 to 64 bits, zlib and zstd clusters, and
-//! backing files (qcow2 and raw) are handled. Extended L2 entries, external data files and encryption are
-//! refused by name. What an image names on the host (its backing file) is opened only where [`Backing`] allows it.
+//! Versions 2 and 3, cluster sizes from 512 bytes to 2 MiB, refcounts of 1 to 64 bits, extended L2 entries, zlib and
+//! zstd clusters, backing files (qcow2 and raw) and external data files are handled; images with an external data file are
+//! written in place, and not in transactions. Encryption is refused by name. What an image names on the host is opened
+//! only where [`Backing`] and [`DataFile`] allow it.
 //!
 //! ```no_run
 //! use block::ReadAt;
@@ -39,6 +40,7 @@ mod check;
 mod commit;
 mod compress;
 mod create;
+mod data_file;
 mod error;
 mod features;
 mod geometry;
@@ -48,6 +50,7 @@ mod image;
 mod l2_entry;
 mod l2_table;
 mod limits;
+mod named_file;
 mod read;
 mod reclaim;
 mod refcount;
@@ -64,6 +67,7 @@ pub use bitmaps::DirtyBits;
 pub use check::{CheckReport, Problem, Repair, Severity};
 pub use compress::Compression;
 pub use create::{CreateOptions, create};
+pub use data_file::DataFile;
 pub use error::{Corrupt, Error, Result};
 pub use features::{Autoclear, Compatible, Incompatible};
 pub use image::{Image, ImageInfo, OpenOptions};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt};
+use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt, Storage};
 
 use crate::geometry::Geometry;
 use crate::image::{Image, State};
@@ -22,9 +22,9 @@ pub struct MappedExtent {
 /// How bytes of the virtual disk are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MappedKind {
-    /// In the file, from this offset on.
+    /// In the file, or in the external data file where there is one, from this offset on.
     Data {
-        /// Offset in the file in bytes.
+        /// Offset in that file in bytes.
         host_offset: u64,
     },
     /// They read as zeros; space may be set aside from this offset of the file on.
@@ -49,7 +49,7 @@ impl Image {
         self.map_in(&self.state(), offset, max_len)
     }
 
-    fn map_in(&self, state: &State, offset: u64, max_len: u64) -> Result<MappedExtent> {
+    pub(crate) fn map_in(&self, state: &State, offset: u64, max_len: u64) -> Result<MappedExtent> {
         let geometry = &self.geometry;
         let cluster = geometry.guest_cluster_at(offset);
         let within = offset - geometry.guest_offset(cluster);
@@ -124,14 +124,14 @@ impl Image {
 
     /// Reads the file, which may end within a cluster; what lies beyond reads as zeros. A run that starts beyond the
     /// end is a damaged mapping.
-    fn read_host(&self, host_offset: u64, buf: &mut [u8]) -> Result<()> {
-        let available = self.storage.len().saturating_sub(host_offset).min(buf.len() as u64) as usize;
+    fn read_host(storage: &dyn Storage, host_offset: u64, buf: &mut [u8]) -> Result<()> {
+        let available = storage.len().saturating_sub(host_offset).min(buf.len() as u64) as usize;
         if available == 0 {
             return Err(Error::corrupt("L2 entry", host_offset, "a cluster must start before the end of the file"));
         }
         let (inside, beyond) = buf.split_at_mut(available);
         beyond.fill(0);
-        Ok(self.storage.read_at(host_offset, inside)?)
+        Ok(storage.read_at(host_offset, inside)?)
     }
 
     /// The whole cluster that a compressed stream holds.
@@ -157,7 +157,7 @@ impl Image {
     fn read_stream(&self, stream: Stream) -> Result<Vec<u8>> {
         let longest = 2 * self.geometry.cluster_len() + 512;
         let mut bytes = vec![0; usize::try_from(stream.len).unwrap_or(usize::MAX).min(longest)];
-        self.read_host(stream.offset, &mut bytes)?;
+        Self::read_host(&*self.storage, stream.offset, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -182,7 +182,7 @@ impl Image {
             // At most the length of `buf`, so it fits.
             let (part, rest) = std::mem::take(&mut buf).split_at_mut(extent.len as usize);
             match extent.kind {
-                MappedKind::Data { host_offset } => self.read_host(host_offset, part)?,
+                MappedKind::Data { host_offset } => Self::read_host(self.data_storage(), host_offset, part)?,
                 MappedKind::Zero { .. } => part.fill(0),
                 MappedKind::Unallocated => match &self.backing {
                     Some(below) => backing::read_padded(&**below, offset, part)?,

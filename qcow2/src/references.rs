@@ -180,6 +180,10 @@ impl References {
         let table = image.read_l2_table(offset)?;
         for (index, _) in table.iter().enumerate().filter(|(_, raw)| !raw.is_empty()) {
             let entry = image.decode_entry(offset, &table, index)?;
+            // Clusters of an external data file are not counted.
+            if geometry.external_data {
+                continue;
+            }
             if let L2Entry::Compressed(stream) = entry {
                 self.any_compressed = true;
                 self.add(geometry, "L2 entry's compressed cluster", stream.offset, stream.len, times)?;

@@ -23,6 +23,7 @@ impl Image {
     /// persistent bitmaps; [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`].
     pub fn resize(&mut self, len: u64) -> Result<()> {
         self.check_writable()?;
+        self.refuse_external_data("resizing")?;
         let new = Geometry { disk_len: len, ..self.geometry };
         if !len.is_multiple_of(512) || len > limits::DISK_BYTES || new.l1_entries() * 8 > limits::L1_BYTES {
             return Err(Error::Invalid(format!(

@@ -55,6 +55,7 @@ impl Image {
 
     fn create_snapshot_at(&mut self, name: &str, since_epoch: Duration) -> Result<Snapshot> {
         self.check_writable()?;
+        self.refuse_external_data("a snapshot")?;
         let accounting = Accounting::take(self, &self.state())?;
         let mut counts = accounting.references.clone();
         let (mut entries, highest_id) = self.release_table(&mut counts)?;
@@ -89,6 +90,7 @@ impl Image {
     /// persistent bitmaps, which would no longer tell the truth.
     pub fn apply_snapshot(&mut self, snapshot: &str) -> Result<()> {
         self.check_writable()?;
+        self.refuse_external_data("a snapshot")?;
         if self.has_bitmaps() {
             return Err(Error::Unsupported("applying a snapshot where there are persistent bitmaps".to_owned()));
         }

@@ -71,8 +71,10 @@ impl Image {
     /// written. On an image opened for reading it can be filled, and read, but not committed.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for metadata that contradicts itself, [`Error::Unsupported`], [`Error::Io`].
+    /// [`Error::Corrupt`] for metadata that contradicts itself, [`Error::Io`]; [`Error::Unsupported`] with an external
+    /// data file, whose clusters no switch of the header exchanges.
     pub fn begin(self) -> Result<Transaction> {
+        self.refuse_external_data("a transaction")?;
         let accounting = Accounting::take(&self, &self.state())?;
         Ok(Transaction {
             image: self,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use block::{Error as BlockError, ExtentKind, ReadAt, Storage, WriteAt};
+use block::{Error as BlockError, ExtentKind, ReadAt, WriteAt};
 
 use crate::address::{GuestCluster, HostCluster};
 use crate::commit::{self, Changes};
@@ -12,6 +12,7 @@ use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
 use crate::l2_entry::{COPIED, L2Entry, RawEntry, Subclusters};
 use crate::l2_table::L2Table;
+use crate::read::MappedKind;
 use crate::refcount::encode_block;
 use crate::references::Accounting;
 use crate::{Error, Result};
@@ -26,13 +27,17 @@ impl Image {
         self.check_writable()?;
         let needed = {
             let state = self.state();
+            self.check_data_layout(&state)?;
             let roots = &state.header.roots;
             let per_block = self.geometry.refcounts_per_block();
             let end = self.storage.len().div_ceil(self.geometry.cluster_size());
             // Besides the data: an L2 table each in the worst case, and refcount blocks for all of it.
             let wanted = (end + 2 * clusters + 64).div_ceil(per_block) + 1;
             let short = wanted > state.refcounts.blocks.len() as u64;
-            let unfit = roots.incompatible.contains(Incompatible::DIRTY) || roots.autoclear != Autoclear::empty();
+            let mut unfit = roots.autoclear;
+            unfit
+                .set(Autoclear::RAW_EXTERNAL_DATA, unfit.contains(Autoclear::RAW_EXTERNAL_DATA) && self.data.is_none());
+            let unfit = roots.incompatible.contains(Incompatible::DIRTY) || unfit != Autoclear::empty();
             (short || unfit).then(|| if short { (2 * wanted) as usize } else { 0 })
         };
         if let Some(refcount_blocks) = needed {
@@ -58,7 +63,7 @@ impl Image {
             }
         }
         self.poison_on_error(|| {
-            targets.into_iter().try_for_each(|(at, part)| self.write_host(at, part))?;
+            targets.into_iter().try_for_each(|(at, part)| self.write_data(at, part))?;
             Ok(true)
         })
     }
@@ -83,12 +88,21 @@ impl Image {
         ((from - start) as usize, &buf[(from - offset) as usize..(to - offset) as usize])
     }
 
-    fn write_host(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+    fn write_data(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let storage = self.data_storage();
         let end = offset + bytes.len() as u64;
-        if self.storage.len() < end {
-            self.storage.set_len(end)?;
+        if storage.len() < end {
+            storage.set_len(end)?;
         }
-        Ok(self.storage.write_at(offset, bytes)?)
+        Ok(storage.write_at(offset, bytes)?)
+    }
+
+    /// Makes what was written safe: data before metadata.
+    fn flush_all(&self) -> Result<()> {
+        if let Some(data) = &self.data {
+            data.flush()?;
+        }
+        Ok(self.storage.flush()?)
     }
 
     /// A cluster's entry, and whether the L2 table that holds it may be written in place.
@@ -122,6 +136,7 @@ impl Image {
         self.check_writable()?;
         BlockError::check_range(offset, len, self.geometry.disk_len)?;
         let size = self.geometry.cluster_size();
+        let raw = self.is_data_file_raw(&self.state());
         let end = offset + len;
         let mut at = offset;
         while at < end {
@@ -129,6 +144,10 @@ impl Image {
             let stop = at + extent.len;
             if extent.kind == ExtentKind::Hole {
                 at = stop;
+                continue;
+            }
+            if raw {
+                at = self.zero_raw_data(at, stop)?;
                 continue;
             }
             let whole_until = if end == self.geometry.disk_len { end } else { end / size * size };
@@ -146,6 +165,30 @@ impl Image {
             }
         }
         Ok(())
+    }
+
+    /// Zeroes bytes up to `end` or less far where the data file is to hold what the disk does; returns how far.
+    fn zero_raw_data(&self, at: u64, end: u64) -> Result<u64> {
+        self.prepare(0)?;
+        let state = self.state();
+        let extent = self.map_in(&state, at, end - at)?;
+        let stop = at + extent.len;
+        match extent.kind {
+            MappedKind::Data { host_offset } => self.poison_on_error(|| {
+                let data = self.data_storage();
+                let held = extent.len.min(data.len().saturating_sub(host_offset));
+                Ok(data.write_zeroes(host_offset, held)?)
+            })?,
+            MappedKind::Unallocated => {
+                // It reads from the backing file. A round of writing is as much as is held in memory.
+                drop(state);
+                let stop = stop.min(at + (ROUND * self.geometry.cluster_len()) as u64);
+                self.write_in_place(at, &vec![0; (stop - at) as usize])?;
+                return Ok(stop);
+            }
+            MappedKind::Zero { .. } | MappedKind::Compressed => {}
+        }
+        Ok(stop)
     }
 
     /// Zeroes bytes within one cluster up to `end` or less far; returns how far. Whole subclusters are unmapped.
@@ -203,7 +246,7 @@ impl<'a> Round<'a> {
             let (within, part) = self.image.part_in(cluster, offset, buf);
             let (old, _) = self.image.entry(self.state, cluster)?;
             if let Some(place) = self.image.place_of(old, within, part.len()) {
-                self.image.write_host(place, part)?;
+                self.image.write_data(place, part)?;
                 continue;
             }
             // Whole subclusters are written, or the whole cluster where its bytes are held at a place that is left.
@@ -225,12 +268,20 @@ impl<'a> Round<'a> {
             bytes[within..within + part.len()].copy_from_slice(part);
             let host = match own {
                 Some(host) => host,
+                None if geometry.external_data && old.host().is_some() => {
+                    return Err(Error::Unsupported("writing a shared cluster of an external data file".to_owned()));
+                }
+                None if geometry.external_data => {
+                    // The data file ends where the disk does.
+                    bytes.truncate(on_disk);
+                    geometry.guest_offset(cluster)
+                }
                 None => {
                     self.free_later(old);
                     geometry.host_offset(self.allocate()?)
                 }
             };
-            self.image.write_host(host + from, &bytes)?;
+            self.image.write_data(host + from, &bytes)?;
             let written = Subclusters::mask(first, end);
             let Subclusters { allocated, zero } = if carried { Subclusters::NONE } else { old.subclusters() };
             let subclusters = Subclusters { allocated: allocated | written, zero: zero & !written };
@@ -291,7 +342,9 @@ impl<'a> Round<'a> {
 
     fn free_later(&mut self, entry: L2Entry) {
         let geometry = &self.image.geometry;
-        if let L2Entry::Compressed(stream) = entry {
+        if let Some(host) = entry.host().filter(|_| geometry.external_data) {
+            self.freed_parts.push((host, geometry.cluster_size()));
+        } else if let L2Entry::Compressed(stream) = entry {
             self.freed.extend(stream.host_clusters(geometry));
         } else if let Some(host) = entry.host() {
             self.freed.push(geometry.host_cluster_at(host).0);
@@ -381,7 +434,7 @@ impl<'a> Round<'a> {
         if self.tables.is_empty() {
             return Ok(());
         }
-        self.image.storage.flush()?;
+        self.image.flush_all()?;
         for (l1_index, (host, new, table)) in std::mem::take(&mut self.tables) {
             let offset = geometry.host_offset(host);
             if new {
@@ -398,8 +451,8 @@ impl<'a> Round<'a> {
         }
         self.image.storage.flush()?;
         for (offset, len) in std::mem::take(&mut self.freed_parts) {
-            let len = len.min(self.image.storage.len().saturating_sub(offset));
-            self.image.storage.discard(offset, len)?;
+            let storage = self.image.data_storage();
+            storage.discard(offset, len.min(storage.len().saturating_sub(offset)))?;
         }
         let mut unused = Vec::new();
         for cluster in std::mem::take(&mut self.freed) {
@@ -462,6 +515,6 @@ impl WriteAt for Image {
 
     fn flush(&self) -> block::Result<()> {
         self.check_writable()?;
-        self.poison_on_error(|| Ok(self.storage.flush()?)).map_err(Into::into)
+        Ok(self.poison_on_error(|| self.flush_all())?)
     }
 }

@@ -178,6 +178,10 @@ impl Image {
             if !inside || !geometry.is_aligned(table_offset) || counts.get(table_offset >> geometry.cluster_bits) == 0 {
                 continue;
             }
+            // Clusters of an external data file have no refcounts that their flags could follow.
+            if geometry.external_data {
+                continue;
+            }
             let table =
                 L2Table::decode(&read_padded(&*self.storage, table_offset, geometry.cluster_size())?, &geometry);
             for (index, entry) in table.iter().map(|entry| entry.descriptor).enumerate() {

@@ -266,6 +266,10 @@ impl<'a> Walk<'a> {
                     self.corruption("L2 entry", at, "a compressed cluster must not have subclusters");
                     continue;
                 }
+                if self.geometry.external_data {
+                    self.corruption("L2 entry", at, "no cluster may be compressed in an external data file");
+                    continue;
+                }
                 let stream = Stream::decode(raw, &self.geometry);
                 self.count("compressed cluster", stream.offset, stream.len)?;
                 if refcounts.is_some() {
@@ -280,7 +284,9 @@ impl<'a> Walk<'a> {
             }
             let host = raw & OFFSET;
             let subclusters = Subclusters::decode(entry.bitmap);
-            if host == 0 {
+            // In an external data file, which has no refcounts, clusters in use are those with the flag.
+            let external = self.geometry.external_data;
+            if host == 0 && !(external && raw & COPIED != 0) {
                 if subclusters.allocated != 0 {
                     self.corruption("L2 entry", at, "subclusters must be allocated in a host cluster");
                 }
@@ -296,9 +302,13 @@ impl<'a> Walk<'a> {
                 self.report.allocated_clusters += 1;
                 self.report.fragmented_clusters += u64::from(expected != 0 && host != expected);
                 expected = host + size;
-                self.check_flag("L2 entry", at, raw, host, refcounts)?;
+                if !external {
+                    self.check_flag("L2 entry", at, raw, host, refcounts)?;
+                }
             }
-            self.count("cluster", host, size)?;
+            if !external {
+                self.count("cluster", host, size)?;
+            }
         }
         Ok(())
     }
