@@ -32,3 +32,12 @@ pub(crate) struct Usage(pub(crate) String);
 pub(crate) fn of_error(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() || error.is::<seal::SelectionError>() { ExitCode::Usage } else { ExitCode::Error }
 }
+
+/// Whether an error is that nobody reads our output any more.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_pipe = |kind| kind == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| is_pipe(io.kind()))
+            || cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind).is_some_and(is_pipe)
+    })
+}

@@ -14,7 +14,10 @@ fn main() -> std::process::ExitCode {
     match commands::run(&args) {
         Ok(code) => code.into(),
         Err(error) => {
-            render::text::error(&error);
+            // Whoever reads our output has had enough (`head`): not worth a word.
+            if !exit_code::is_broken_pipe(&error) {
+                render::text::error(&error);
+            }
             exit_code::of_error(&error).into()
         }
     }

@@ -112,6 +112,22 @@ fn the_guest_can_be_looked_at() {
 }
 
 #[test]
+fn a_reader_who_leaves_early_is_no_error_to_speak_of() {
+    let image = small_guest_path();
+    for args in [&["ls", "-R", "--json"][..], &["ls", "-R", "-l"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_goldenseal"))
+            .args([args, &[text(&image)]].concat())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(stderr(&out), "");
+    }
+}
+
+#[test]
 fn what_would_keep_secrets_is_refused_unless_it_is_said_what_to_do() {
     if oracle_missing("what_would_keep_secrets_is_refused_unless_it_is_said_what_to_do", &["qemu-img"]) {
         return;
