@@ -87,7 +87,22 @@ impl DirtyBits {
         self.disk_len.div_ceil(self.granularity)
     }
 
-    fn set(&mut self, range: Range<u64>) {
+    /// Whether all of `range` is dirty.
+    pub(crate) fn covers(&self, range: &Range<u64>) -> bool {
+        self.next(range.start / self.granularity, false) * self.granularity >= range.end.min(self.disk_len)
+    }
+
+    /// The entries of the bitmap's table that hold the bits of `range`.
+    pub(crate) fn chunks_of(&self, range: &Range<u64>) -> Range<u64> {
+        let last = range.end.div_ceil(self.granularity).min(self.bits());
+        range.start / self.granularity / self.bits_per_chunk..last.div_ceil(self.bits_per_chunk)
+    }
+
+    pub(crate) fn chunk(&self, chunk: u64) -> Option<&[u8]> {
+        self.chunks.get(&chunk).map(|bytes| &**bytes)
+    }
+
+    pub(crate) fn set(&mut self, range: Range<u64>) {
         for bit in range.start / self.granularity..range.end.div_ceil(self.granularity).min(self.bits()) {
             let len = self.bits_per_chunk as usize / 8;
             let chunk = self.chunks.entry(bit / self.bits_per_chunk).or_insert_with(|| vec![0; len].into_boxed_slice());
@@ -123,7 +138,7 @@ impl Image {
         self.dirty_bits(&bitmaps[position(&bitmaps, name)?])
     }
 
-    fn dirty_bits(&self, bitmap: &Bitmap) -> Result<DirtyBits> {
+    pub(crate) fn dirty_bits(&self, bitmap: &Bitmap) -> Result<DirtyBits> {
         if bitmap.in_use {
             return Err(not_stored(&bitmap.name));
         }
@@ -258,6 +273,7 @@ impl Image {
         if self.version < 3 {
             return Err(Error::Unsupported("persistent bitmaps in a version 2 image".to_owned()));
         }
+        *self.tracked.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
         let accounting = Accounting::take(self, &self.state())?;
         let mut bitmaps: Vec<_> = self.bitmaps()?.into_iter().map(|bitmap| (bitmap, None)).collect();
         change(self, &mut bitmaps)?;

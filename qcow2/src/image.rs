@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use block::{Access, HostFile, ReadAt, Storage};
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::backing::{self, BackingName};
 use crate::cache::Cache;
+use crate::dirty_tracking::Tracked;
 use crate::features::Incompatible;
 use crate::geometry::Geometry;
 use crate::header::Header;
@@ -109,6 +110,8 @@ pub struct Image {
     pub(crate) state: RwLock<State>,
     pub(crate) l2_tables: Cache<u64, Arc<L2Table>>,
     pub(crate) decompressed: Cache<u64, Arc<[u8]>>,
+    /// The enabled bitmaps, once something was written in place.
+    pub(crate) tracked: Mutex<Option<Vec<Tracked>>>,
     poisoned: AtomicBool,
 }
 
@@ -220,6 +223,7 @@ impl Image {
             state: RwLock::new(State { header, l1, refcounts, first_free: 0 }),
             l2_tables: Cache::new(tables),
             decompressed: Cache::new(clusters),
+            tracked: Mutex::new(None),
             poisoned: AtomicBool::new(false),
         })
     }

@@ -41,6 +41,7 @@ mod commit;
 mod compress;
 mod create;
 mod data_file;
+mod dirty_tracking;
 mod error;
 mod features;
 mod geometry;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use block::{Error as BlockError, ExtentKind, ReadAt, WriteAt};
 
 use crate::address::{GuestCluster, HostCluster};
-use crate::commit::{self, Changes};
+use crate::commit::{self, Changes, Relayout};
 use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
 use crate::l2_entry::{COPIED, L2Entry, RawEntry, Subclusters};
@@ -23,7 +23,7 @@ const ROUND: usize = 256;
 impl Image {
     /// Makes the image fit for writing in place: refcounts rebuilt if the dirty bit is set, autoclear bits cleared, and
     /// room in the refcount table for `clusters` more.
-    fn prepare(&self, clusters: u64) -> Result<()> {
+    pub(crate) fn prepare(&self, clusters: u64) -> Result<()> {
         self.check_writable()?;
         let needed = {
             let state = self.state();
@@ -34,15 +34,21 @@ impl Image {
             // Besides the data: an L2 table each in the worst case, and refcount blocks for all of it.
             let wanted = (end + 2 * clusters + 64).div_ceil(per_block) + 1;
             let short = wanted > state.refcounts.blocks.len() as u64;
-            let mut unfit = roots.autoclear;
-            unfit
-                .set(Autoclear::RAW_EXTERNAL_DATA, unfit.contains(Autoclear::RAW_EXTERNAL_DATA) && self.data.is_none());
-            let unfit = roots.incompatible.contains(Incompatible::DIRTY) || unfit != Autoclear::empty();
+            // Bitmaps are kept right; a raw data file is, where it is there.
+            let mut kept = Autoclear::BITMAPS;
+            kept.set(Autoclear::RAW_EXTERNAL_DATA, self.data.is_some());
+            let unfit =
+                roots.incompatible.contains(Incompatible::DIRTY) || !roots.autoclear.difference(kept).is_empty();
             (short || unfit).then(|| if short { (2 * wanted) as usize } else { 0 })
         };
         if let Some(refcount_blocks) = needed {
             let accounting = Accounting::take(self, &self.state())?;
-            let changes = Changes { force: true, refcount_blocks, ..Changes::default() };
+            let mut changes = Changes { force: true, refcount_blocks, ..Changes::default() };
+            if self.has_bitmaps() {
+                let counts = accounting.references.clone();
+                let disk_len = self.geometry.disk_len;
+                changes.relayout = Some(Relayout { counts, l1: None, snapshots: None, disk_len });
+            }
             self.poison_on_error(|| commit::commit(self, &accounting, changes))?;
         }
         Ok(())
@@ -118,6 +124,7 @@ impl Image {
     fn write_in_place(&self, offset: u64, buf: &[u8]) -> Result<()> {
         self.check_writable()?;
         BlockError::check_range(offset, buf.len() as u64, self.geometry.disk_len)?;
+        self.record_dirty(offset, buf.len() as u64)?;
         let round = ROUND * self.geometry.cluster_len();
         let mut done = 0;
         while done < buf.len() {
@@ -135,6 +142,7 @@ impl Image {
     fn zero_in_place(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
         BlockError::check_range(offset, len, self.geometry.disk_len)?;
+        self.record_dirty(offset, len)?;
         let size = self.geometry.cluster_size();
         let raw = self.is_data_file_raw(&self.state());
         let end = offset + len;
@@ -215,7 +223,7 @@ impl Image {
 }
 
 /// One round of changes that share their flushes.
-struct Round<'a> {
+pub(crate) struct Round<'a> {
     image: &'a Image,
     state: &'a mut State,
     /// Refcount blocks that changed, by index.
@@ -229,7 +237,7 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(image: &'a Image, state: &'a mut State) -> Self {
+    pub(crate) fn new(image: &'a Image, state: &'a mut State) -> Self {
         Self {
             image,
             state,
@@ -399,7 +407,7 @@ impl<'a> Round<'a> {
         self.refcounts.get_mut(&index).ok_or_else(|| Error::Invalid("refcount block".to_owned()))
     }
 
-    fn allocate(&mut self) -> Result<HostCluster> {
+    pub(crate) fn allocate(&mut self) -> Result<HostCluster> {
         let per_block = self.image.geometry.refcounts_per_block();
         loop {
             let cluster = self.state.first_free;
@@ -425,7 +433,7 @@ impl<'a> Round<'a> {
     }
 
     /// Writes the metadata of this round, in the order that its safety needs.
-    fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         let geometry = self.image.geometry;
         self.write_refcounts()?;
         for (host, _, table) in self.tables.values().filter(|(_, new, _)| *new) {
