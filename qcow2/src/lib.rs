@@ -38,6 +38,7 @@ mod bitmaps;
 mod cache;
 mod check;
 mod commit;
+mod commit_down;
 mod compress;
 mod create;
 mod data_file;
