@@ -185,7 +185,8 @@ impl Image {
             MappedKind::Data { host_offset } => self.poison_on_error(|| {
                 let data = self.data_storage();
                 let held = extent.len.min(data.len().saturating_sub(host_offset));
-                Ok(data.write_zeroes(host_offset, held)?)
+                // What lies beyond the end of the data file is not there to be zeroed.
+                if held > 0 { Ok(data.write_zeroes(host_offset, held)?) } else { Ok(()) }
             })?,
             MappedKind::Unallocated => {
                 // It reads from the backing file. A round of writing is as much as is held in memory.
@@ -460,7 +461,10 @@ impl<'a> Round<'a> {
         self.image.storage.flush()?;
         for (offset, len) in std::mem::take(&mut self.freed_parts) {
             let storage = self.image.data_storage();
-            storage.discard(offset, len.min(storage.len().saturating_sub(offset)))?;
+            let held = len.min(storage.len().saturating_sub(offset));
+            if held > 0 {
+                storage.discard(offset, held)?;
+            }
         }
         let mut unused = Vec::new();
         for cluster in std::mem::take(&mut self.freed) {

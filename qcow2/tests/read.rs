@@ -199,9 +199,10 @@ fn a_running_machines_image_is_refused_and_ours_is_refused_to_it() {
 fn a_mutated_image_never_panics() {
     let source = block::Memory::from(disk(300_000, 3));
     let mut random = Random(99);
-    for bits in [9, 12, 16] {
+    for (bits, extended) in [(9, false), (12, false), (16, false), (14, true)] {
         let storage = block::Memory::new(0);
-        let options = CreateOptions::new().cluster_size(1 << bits).compression(Some(Compression::Zlib));
+        let options = CreateOptions::new().cluster_size(1 << bits).extended_l2(extended);
+        let options = if extended { options } else { options.compression(Some(Compression::Zlib)) };
         qcow2::create(&storage, &source, &options, &mut |_| {}).unwrap();
         let good = storage.to_vec();
         for _ in 0..400 {
