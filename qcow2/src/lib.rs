@@ -4,6 +4,11 @@
 //!   when opened for writing, a [`block::WriteAt`] device whose metadata is written in QEMU's order.
 //! * [`Transaction`] is a device whose writes reach the image all at once, by [`Transaction::commit`], or not at all:
 //!   after a crash at any moment the image is the old one or the new one, never something between.
+//! * Internal snapshots ([`Image::create_snapshot`], [`Image::apply_snapshot`], [`Image::delete_snapshot`],
+//!   [`Image::into_snapshot`]) and the disk's length ([`Image::resize`]) change in the same way: at once or not at all.
+//! * Persistent bitmaps are listed, read and changed ([`Image::bitmaps`], [`Image::read_bitmap`], [`Image::add_bitmap`], ...), and
+//!   those that are enabled are kept right when the disk is written in place. A transaction drops them.
+//! * [`Image::commit_to`] writes an overlay into its backing file.
 //! * [`create`](create()) writes a new image, compressed or not, from any device.
 //!
 //! The format is specified in QEMU's `docs/interop/qcow2.rst`; `docs/qcow2.md` of this project restates what is
@@ -27,6 +32,12 @@
 //! block::WriteAt::discard(&transaction, 1 << 20, 1 << 20)?;
 //! let committed = transaction.commit()?; // or drop it, and nothing happened
 //! println!("{} clusters written, {} freed", committed.clusters_written, committed.clusters_freed);
+//!
+//! let mut image = qcow2::Image::open("a.qcow2", &qcow2::OpenOptions::new().writable(true))?;
+//! image.create_snapshot("before", std::time::SystemTime::UNIX_EPOCH)?;
+//! image.resize(20 << 30)?;
+//! let before = image.into_snapshot("before")?; // a device, for reading
+//! before.read_at(0, &mut sector)?;
 //! # Ok::<(), qcow2::Error>(())
 //! ```
 #![forbid(unsafe_code)]
