@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod image;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -27,6 +29,9 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Print files of the guest
     Cat(Cat),
+    /// Work on image files, with the names and options of qemu-img
+    #[command(subcommand)]
+    Image(image::Image),
 }
 
 /// Which guest of which image, common to all commands that open one.

@@ -57,9 +57,14 @@ fn open_options(options: &Open) -> qcow2::OpenOptions {
 }
 
 fn format(path: &Path, options: &Open) -> Result<Format> {
-    if let Some(format) = options.format {
-        return Ok(format);
+    match options.format {
+        Some(format) => Ok(format),
+        None => probe(path),
     }
+}
+
+/// The format that a file's first bytes tell.
+pub(crate) fn probe(path: &Path) -> Result<Format> {
     let opening = || format!("cannot open {}", path.display());
     let file = HostFile::open(path, Access::ReadUnlocked).with_context(opening)?;
     let mut magic = [0; 4];

@@ -12,7 +12,7 @@ use clap::Parser;
 fn main() -> std::process::ExitCode {
     let args = args::Args::parse();
     match commands::run(&args) {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         Err(error) => {
             // Whoever reads our output has had enough (`head`): not worth a word.
             if !exit_code::is_broken_pipe(&error) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use block::{Access, Error as BlockError, Extent, ExtentKind, HostFile, ReadAt};
+use block::{Error as BlockError, Extent, ExtentKind, HostFile, ReadAt};
 
 use crate::image::{Image, OpenOptions};
 use crate::{Error, Result, limits, named_file};
@@ -15,6 +15,9 @@ pub enum Backing {
     /// None: an image that names one is refused.
     #[default]
     Deny,
+    /// None, but an image that names one is opened: to be described or checked. Reading what it does not hold itself
+    /// is an error.
+    LeaveClosed,
     /// Those that lie, all symbolic links followed, in the folder of the image that names them or in (or below) one of
     /// these folders.
     Within(Vec<PathBuf>),
@@ -27,16 +30,54 @@ pub(crate) struct BackingName {
     pub(crate) format: Option<String>,
 }
 
-/// Opens what `named` names. `image_path` is the image that names it; `chain` are the files opened so far.
+/// A backing file that was opened.
+pub(crate) enum Opened {
+    Raw(HostFile),
+    Image(Arc<Image>),
+    Closed(Closed),
+}
+
+impl Opened {
+    /// The device, and the image where it is one.
+    pub(crate) fn into_parts(self) -> (Option<Arc<dyn ReadAt>>, Option<Arc<Image>>) {
+        match self {
+            Self::Raw(file) => (Some(Arc::new(file)), None),
+            Self::Image(image) => (Some(Arc::clone(&image) as Arc<dyn ReadAt>), Some(image)),
+            Self::Closed(closed) => (Some(Arc::new(closed)), None),
+        }
+    }
+}
+
+/// A backing file that was left closed.
+pub(crate) struct Closed {
+    name: String,
+    len: u64,
+}
+
+impl ReadAt for Closed {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<(), BlockError> {
+        let reason = "backing files are left closed".to_owned();
+        Err(Error::BackingRefused { name: self.name.clone(), reason }.into())
+    }
+}
+
+/// Opens what `named` names for an image of `len` bytes. `image_path` is the image that names it; `chain` are the files opened so far.
 pub(crate) fn open(
     named: &BackingName,
     image_path: Option<&Path>,
     options: &OpenOptions,
     chain: &[PathBuf],
-) -> Result<Arc<dyn ReadAt>> {
+    len: u64,
+) -> Result<Opened> {
     let refused = |reason: String| Error::BackingRefused { name: named.name.clone(), reason };
-    let Backing::Within(folders) = &options.backing else {
-        return Err(refused("backing files are not allowed".to_owned()));
+    let folders = match &options.backing {
+        Backing::Within(folders) => folders,
+        Backing::Deny => return Err(refused("backing files are not allowed".to_owned())),
+        Backing::LeaveClosed => return Ok(Opened::Closed(Closed { name: named.name.clone(), len })),
     };
     if chain.len() >= limits::BACKING_DEPTH {
         return Err(refused(format!("more than {} images stand behind one another", limits::BACKING_DEPTH)));
@@ -46,14 +87,17 @@ pub(crate) fn open(
         return Err(refused("the chain of backing files leads back to itself".to_owned()));
     }
     let within = |source: Error| Error::Backing { path: real.clone(), source: Box::new(source) };
-    let device = HostFile::open(&real, Access::Read).map_err(|e| within(e.into()))?;
+    let below = OpenOptions { writable: false, repair: false, ..options.clone() };
+    let device = HostFile::open(&real, below.access()).map_err(|e| within(e.into()))?;
     match named.format.as_deref() {
-        Some("raw") => Ok(Arc::new(device)),
+        Some("raw") => Ok(Opened::Raw(device)),
         Some("qcow2") => {
             let mut chain = chain.to_vec();
             chain.push(real.clone());
-            let below = OpenOptions { writable: false, repair: false, ..options.clone() };
-            Ok(Arc::new(Image::open_chain(Arc::new(device), Some(&real), &below, chain).map_err(within)?))
+            let host_bytes = device.allocated_bytes().ok();
+            let mut image = Image::open_chain(Arc::new(device), Some(&real), &below, chain).map_err(within)?;
+            image.host_bytes = host_bytes;
+            Ok(Opened::Image(Arc::new(image)))
         }
         Some(other) => Err(refused(format!("its format {other:?} is neither qcow2 nor raw"))),
         // Guessing would let a raw image's guest write a qcow2 header and name files of the host.

@@ -76,7 +76,7 @@ impl CreateOptions {
         self
     }
 
-    fn geometry(&self, disk_len: u64) -> Result<Geometry> {
+    pub(crate) fn geometry(&self, disk_len: u64) -> Result<Geometry> {
         let cluster_bits = self.cluster_size.trailing_zeros();
         if !self.cluster_size.is_power_of_two() || !limits::CLUSTER_BITS.contains(&cluster_bits) {
             let size = self.cluster_size;

@@ -16,13 +16,14 @@ use crate::header::Header;
 use crate::header_extension::Extensions;
 use crate::l2_table::L2Table;
 use crate::refcount::RefcountTable;
-use crate::{Backing, Compression, DataFile, Error, Result, Snapshot, data_file, snapshot};
+use crate::{Backing, Compression, DataFile, Error, Result, data_file};
 
 /// How an image is opened. By default for reading only, and nothing that it names is opened.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
     pub(crate) writable: bool,
     pub(crate) repair: bool,
+    pub(crate) unlocked: bool,
     pub(crate) backing: Backing,
     pub(crate) data_file: DataFile,
 }
@@ -48,6 +49,23 @@ impl OpenOptions {
         self
     }
 
+    /// Whether the files are opened with no locks taken or looked at, where they are only read: another program may be
+    /// changing them, so that what is read may be of no one moment.
+    #[must_use]
+    pub fn unlocked(mut self, unlocked: bool) -> Self {
+        self.unlocked = unlocked;
+        self
+    }
+
+    /// How the file of an image is to be opened.
+    pub(crate) fn access(&self) -> Access {
+        match (self.writable || self.repair, self.unlocked) {
+            (true, _) => Access::ReadWrite,
+            (false, true) => Access::ReadUnlocked,
+            (false, false) => Access::Read,
+        }
+    }
+
     /// Which backing files may be opened.
     #[must_use]
     pub fn backing(mut self, backing: Backing) -> Self {
@@ -63,36 +81,6 @@ impl OpenOptions {
     }
 }
 
-/// Facts of an image, with the names of `qemu-img info --output=json` where it has them.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ImageInfo {
-    /// 2 or 3.
-    pub version: u32,
-    /// Length of the virtual disk in bytes.
-    pub virtual_size: u64,
-    /// Bytes of a cluster.
-    pub cluster_size: u64,
-    /// Width of a refcount in bits.
-    pub refcount_bits: u32,
-    /// How compressed clusters are compressed.
-    pub compression_type: Compression,
-    /// The dirty bit: refcounts are to be rebuilt before writing.
-    pub dirty_flag: bool,
-    /// The corrupt bit: the image must not be written.
-    pub corrupt: bool,
-    /// The backing file's name as the image has it.
-    pub backing_filename: Option<String>,
-    /// Whether L2 entries are extended, so that they tell how each of 32 subclusters is held.
-    pub extended_l2: bool,
-    /// The external data file's name as the image has it.
-    pub data_file: Option<String>,
-    /// Whether the external data file can be read as a raw image.
-    pub data_file_raw: bool,
-    /// Internal snapshots.
-    pub snapshots: Vec<Snapshot>,
-}
-
 /// An open image: a device that many threads may read at once.
 pub struct Image {
     pub(crate) storage: Arc<dyn Storage>,
@@ -102,7 +90,11 @@ pub struct Image {
     pub(crate) data: Option<Arc<dyn Storage>>,
     pub(crate) data_layout_checked: AtomicBool,
     pub(crate) backing: Option<Arc<dyn ReadAt>>,
+    /// The backing file, where it is an image itself.
+    pub(crate) backing_image: Option<Arc<Self>>,
     pub(crate) backing_name: Option<BackingName>,
+    /// Bytes of the host's disk that the file takes, where that is known.
+    pub(crate) host_bytes: Option<u64>,
     pub(crate) extensions: Extensions,
     pub(crate) geometry: Geometry,
     pub(crate) version: u32,
@@ -146,10 +138,11 @@ impl Image {
     /// with what the host says.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
-        let access = if options.writable || options.repair { Access::ReadWrite } else { Access::Read };
-        let file = HostFile::open(path, access)?;
+        let file = HostFile::open(path, options.access())?;
         let chain = path.canonicalize().map(|real| vec![real]).unwrap_or_default();
-        Self::open_chain(Arc::new(file), Some(path), options, chain)
+        let host_bytes = file.allocated_bytes().ok();
+        let image = Self::open_chain(Arc::new(file), Some(path), options, chain)?;
+        Ok(Self { host_bytes, ..image })
     }
 
     /// Opens the image in any storage. A relative backing file name cannot be followed from here.
@@ -191,9 +184,9 @@ impl Image {
         } else {
             None
         };
-        let backing = match &backing_name {
-            Some(named) => Some(backing::open(named, path, options, &chain)?),
-            None => None,
+        let (backing, backing_image) = match &backing_name {
+            Some(named) => backing::open(named, path, options, &chain, geometry.disk_len)?.into_parts(),
+            None => (None, None),
         };
 
         let l1_bytes = block::read_vec(&*storage, header.roots.l1_offset, u64::from(header.roots.l1_entries) * 8)?;
@@ -215,7 +208,9 @@ impl Image {
             data,
             data_layout_checked: AtomicBool::new(false),
             backing,
+            backing_image,
             backing_name,
+            host_bytes: None,
             extensions,
             geometry,
             version: header.version,
@@ -225,29 +220,6 @@ impl Image {
             decompressed: Cache::new(clusters),
             tracked: Mutex::new(None),
             poisoned: AtomicBool::new(false),
-        })
-    }
-
-    /// Facts of the image.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] where the snapshot table is damaged.
-    pub fn info(&self) -> Result<ImageInfo> {
-        let state = self.state();
-        let roots = &state.header.roots;
-        Ok(ImageInfo {
-            version: self.version,
-            virtual_size: self.geometry.disk_len,
-            cluster_size: self.geometry.cluster_size(),
-            refcount_bits: 1 << self.geometry.refcount_order,
-            compression_type: self.compression,
-            dirty_flag: roots.incompatible.contains(Incompatible::DIRTY),
-            corrupt: roots.incompatible.contains(Incompatible::CORRUPT),
-            backing_filename: self.backing_name.as_ref().map(|backing| backing.name.clone()),
-            extended_l2: self.geometry.extended_l2,
-            data_file: self.extensions.data_file.clone().filter(|_| self.geometry.external_data),
-            data_file_raw: self.is_data_file_raw(&state),
-            snapshots: snapshot::read_table(&*self.storage, roots, &self.geometry)?.0,
         })
     }
 

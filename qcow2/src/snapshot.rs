@@ -21,6 +21,18 @@ pub struct Snapshot {
     /// Seconds since the epoch at which it was made.
     #[serde(rename = "date-sec")]
     pub date_sec: u32,
+    /// Nanoseconds to be added to that.
+    #[serde(rename = "date-nsec")]
+    pub date_nsec: u32,
+    /// The guest's clock: whole seconds since it was started.
+    #[serde(rename = "vm-clock-sec")]
+    pub vm_clock_sec: u64,
+    /// Nanoseconds to be added to that.
+    #[serde(rename = "vm-clock-nsec")]
+    pub vm_clock_nsec: u64,
+    /// Instructions that the guest had run, where they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icount: Option<u64>,
     /// Bytes of virtual machine state that it holds.
     #[serde(rename = "vm-state-size")]
     pub vm_state_size: u64,
@@ -129,6 +141,10 @@ pub(crate) fn read_table(storage: &dyn Storage, roots: &Roots, geometry: &Geomet
             id: String::from_utf8_lossy(id).into_owned(),
             name: String::from_utf8_lossy(name).into_owned(),
             date_sec: BigEndian::read_u32(&fixed[16..]),
+            date_nsec: BigEndian::read_u32(&fixed[20..]),
+            vm_clock_sec: BigEndian::read_u64(&fixed[24..]) / 1_000_000_000,
+            vm_clock_nsec: BigEndian::read_u64(&fixed[24..]) % 1_000_000_000,
+            icount: extra.get(16..24).map(BigEndian::read_u64).filter(|&count| count != u64::MAX),
             // The first 8 bytes of extra data, where present, are the state's length in full.
             vm_state_size: match extra.first_chunk::<8>() {
                 Some(size) => u64::from_be_bytes(*size),

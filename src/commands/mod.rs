@@ -2,6 +2,7 @@
 
 mod audit;
 mod cat;
+pub(crate) mod image;
 mod inspect;
 mod ls;
 mod operations;
@@ -9,6 +10,7 @@ mod output;
 mod seal;
 
 use std::path::Path;
+use std::process::ExitCode as ProcessExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,17 +19,19 @@ use guest::{Guest, OpenOptions, Timestamp};
 
 use crate::args::{Args, Command, Open};
 use crate::disk;
-use crate::exit_code::ExitCode;
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    match &args.command {
+pub(crate) fn run(args: &Args) -> Result<ProcessExitCode> {
+    let code = match &args.command {
         Command::Seal(args) => seal::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Operations(args) => operations::run(args),
         Command::Ls(args) => ls::run(args),
         Command::Cat(args) => cat::run(args),
-    }
+        // With qemu-img's own exit codes.
+        Command::Image(args) => return image::run(args),
+    };
+    code.map(Into::into)
 }
 
 /// Opens the guest on an image that is only read.

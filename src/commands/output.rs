@@ -1,4 +1,4 @@
-//! Writing the sealed image to a new file, which has its name only once it is whole.
+//! Writing a disk to a new file, which has its name only once it is whole.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,28 @@ use crate::render::progress::Progress;
 
 /// Writes what is on `disk` to `output`. A crash leaves no file of that name, or the old one, or the whole new one.
 pub(super) fn write(disk: &Disk, output: &Path, args: &Seal) -> Result<()> {
-    let writing = || format!("cannot write {}", output.display());
     if output.exists() && !args.force {
         bail!("{} exists already; --force replaces it", output.display());
     }
+    let device = disk.device();
+    let compression = args.compress.map(|kind| match kind {
+        Compress::Zlib => Compression::Zlib,
+        Compress::Zstd => Compression::Zstd,
+    });
+    let options = CreateOptions::new().compression(compression);
+    let progress = Progress::bytes("writing", device.len(), args.print.quiet || args.print.json);
+    write_new(output, &*device, args.output_format, &options, &progress)
+}
+
+/// Writes a new image of what is on `disk`, which takes the place of a file of that name once it is whole and safe.
+pub(super) fn write_new(
+    output: &Path,
+    disk: &dyn ReadAt,
+    format: Format,
+    options: &CreateOptions,
+    progress: &Progress,
+) -> Result<()> {
+    let writing = || format!("cannot write {}", output.display());
     let folder = match output.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
@@ -25,19 +43,11 @@ pub(super) fn write(disk: &Disk, output: &Path, args: &Seal) -> Result<()> {
         .prefix(".goldenseal-")
         .make_in(&folder, |path| HostFile::create_new(path).map_err(std::io::Error::other))
         .with_context(writing)?;
-    let device = disk.device();
-    let progress = Progress::bytes("writing", device.len(), args.print.quiet || args.print.json);
-    match args.output_format {
+    match format {
         Format::Qcow2 => {
-            let compression = args.compress.map(|kind| match kind {
-                Compress::Zlib => Compression::Zlib,
-                Compress::Zstd => Compression::Zstd,
-            });
-            let options = CreateOptions::new().compression(compression);
-            qcow2::create(temporary.as_file(), &*device, &options, &mut |done| progress.set(done))
-                .with_context(writing)?;
+            qcow2::create(temporary.as_file(), disk, options, &mut |done| progress.set(done)).with_context(writing)?;
         }
-        Format::Raw => write_raw(temporary.as_file(), &*device, &progress).with_context(writing)?,
+        Format::Raw => write_raw(temporary.as_file(), disk, progress).with_context(writing)?,
     }
     progress.finish();
     temporary.persist(output).with_context(writing)?;

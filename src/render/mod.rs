@@ -1,5 +1,6 @@
 //! What is printed: results as text or JSON on the standard output, progress and errors on the standard error.
 
+pub(crate) mod image;
 pub(crate) mod json;
 pub(crate) mod progress;
 pub(crate) mod text;

@@ -223,7 +223,7 @@ pub(crate) fn line(text: &str) {
 }
 
 /// A number of bytes, for people.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
         return format!("{count} B");

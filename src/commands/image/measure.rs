@@ -1,0 +1,49 @@
+//! `image measure`: how large a file a new image needs.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use block::ReadAt;
+use qcow2::Measure;
+
+use super::{format, open_disk, open_options, opening, options};
+use crate::args::Format;
+use crate::args::image::{Measure as Args, Output};
+use crate::render::{image, json};
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let measured = measure(args)?;
+    match args.output {
+        Output::Json => json::print(&measured)?,
+        Output::Human => image::measure(&measured),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(args: &Args) -> Result<Measure> {
+    let options = options::read(&args.options, args.target_format, false)?;
+    let raw = |len| Measure { required: len, fully_allocated: len, bitmaps: None };
+    let Some(path) = &args.image else {
+        let size = args.size.unwrap_or_default();
+        return match args.target_format {
+            Format::Raw => Ok(raw(size)),
+            Format::Qcow2 => Ok(Measure::of_empty(size, &options)?),
+        };
+    };
+    let measuring = || format!("cannot measure {}", path.display());
+    if args.target_format == Format::Raw {
+        return Ok(raw(open_disk(path, args.source.format, &args.source)?.len()));
+    }
+    if format(path, args.source.format)? == Format::Raw {
+        let disk = open_disk(path, Some(Format::Raw), &args.source)?;
+        return Measure::of(&*disk, &options).with_context(measuring);
+    }
+    let source = qcow2::Image::open(path, &open_options(&args.source)).with_context(|| opening(path))?;
+    let info = source.info().with_context(measuring)?;
+    let measured = Measure::of_image(&source, &options).with_context(measuring)?;
+    // Version 2 has no bitmaps.
+    if info.version < 3 {
+        return Ok(measured);
+    }
+    Ok(measured.with_bitmaps(&info.bitmaps, source.len(), &options))
+}

@@ -1,0 +1,74 @@
+//! `image`: one file for each of qemu-img's commands.
+
+mod check;
+mod compare;
+mod convert;
+mod create;
+mod info;
+mod map;
+mod measure;
+mod options;
+
+pub(crate) use info::Description;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use block::{Access, HostFile, ReadAt};
+use qcow2::{Backing, DataFile, OpenOptions};
+
+use crate::args::Format;
+use crate::args::image::{Image, Source};
+use crate::disk;
+
+pub(crate) fn run(args: &Image) -> Result<ExitCode> {
+    match args {
+        Image::Info(args) => info::run(args),
+        Image::Check(args) => check::run(args),
+        Image::Map(args) => map::run(args),
+        Image::Compare(args) => compare::run(args),
+        Image::Create(args) => create::run(args),
+        Image::Convert(args) => convert::run(args),
+        Image::Measure(args) => measure::run(args),
+    }
+}
+
+fn format(path: &Path, format: Option<Format>) -> Result<Format> {
+    match format {
+        Some(format) => Ok(format),
+        None => disk::probe(path),
+    }
+}
+
+/// How an image is opened for reading what its disk holds.
+fn open_options(source: &Source) -> OpenOptions {
+    let folders = source.backing_dir.clone();
+    OpenOptions::new()
+        .unlocked(source.force_share)
+        .backing(Backing::Within(folders.clone()))
+        .data_file(DataFile::Within(folders))
+}
+
+/// Opens an image that is described, but not read.
+fn open_closed(path: &Path, source: &Source) -> Result<qcow2::Image> {
+    qcow2::Image::open(path, &open_options(source).backing(Backing::LeaveClosed)).with_context(|| opening(path))
+}
+
+fn opening(path: &Path) -> String {
+    format!("cannot open {}", path.display())
+}
+
+fn open_raw(path: &Path, source: &Source) -> Result<HostFile> {
+    let access = if source.force_share { Access::ReadUnlocked } else { Access::Read };
+    HostFile::open(path, access).with_context(|| opening(path))
+}
+
+/// Opens the disk that an image holds.
+fn open_disk(path: &Path, wanted: Option<Format>, source: &Source) -> Result<Arc<dyn ReadAt>> {
+    Ok(match format(path, wanted)? {
+        Format::Raw => Arc::new(open_raw(path, source)?),
+        Format::Qcow2 => Arc::new(qcow2::Image::open(path, &open_options(source)).with_context(|| opening(path))?),
+    })
+}
