@@ -1,4 +1,6 @@
 //! File systems that are damaged in one place or in several.
+//!
+//! Each target is a function that makes the file system of an input, and then does what the rest of the input says.
 
 use std::sync::Arc;
 
@@ -12,32 +14,38 @@ use crate::input::Input;
 ///
 /// Input: which base, the bytes, and what is done.
 pub fn ext4_superblock(data: &[u8]) {
-    let mut input = Input(data);
+    run(superblock, data);
+}
+
+fn superblock(input: &mut Input<'_>) -> Vec<u8> {
     let base = base(input.u8());
-    let bytes = base.filled(&[1024, 2048], BLOCK, &mut input);
-    use_file_system(bytes, input);
+    base.filled(&[1024, 2048], BLOCK, input)
 }
 
 /// A whole file system with up to 15 changes.
 ///
 /// Input: which base, the changes, and what is done.
 pub fn ext4_image(data: &[u8]) {
-    let mut input = Input(data);
-    let bytes = base(input.u8()).patched(&mut input);
-    use_file_system(bytes, input);
+    run(image, data);
+}
+
+fn image(input: &mut Input<'_>) -> Vec<u8> {
+    base(input.u8()).patched(input)
 }
 
 /// The blocks of a directory: of a linear one, or of a hashed one.
 ///
 /// Input: which base and directory, how many bytes of each block (2 bytes), the bytes, and what is done.
 pub fn ext4_directory(data: &[u8]) {
-    let mut input = Input(data);
+    run(directory, data);
+}
+
+fn directory(input: &mut Input<'_>) -> Vec<u8> {
     let selector = input.u8();
     let base = base(selector >> 1);
     let blocks = base.place(if selector & 1 == 0 { "directory" } else { "hashed" });
     let len = usize::from(input.u16()) % (BLOCK + 1);
-    let bytes = base.filled(blocks, len, &mut input);
-    use_file_system(bytes, input);
+    base.filled(blocks, len, input)
 }
 
 /// What leads to a file's blocks: 60 bytes in its inode, with its flags and length, and the blocks of its extent tree.
@@ -45,12 +53,15 @@ pub fn ext4_directory(data: &[u8]) {
 /// Input: which base and file, the inode's flags (4 bytes) and length (4 bytes), the 60 bytes, how many bytes of each
 /// block of the tree (2 bytes), the bytes, and what is done.
 pub fn ext4_extents(data: &[u8]) {
-    let mut input = Input(data);
+    run(extents, data);
+}
+
+fn extents(input: &mut Input<'_>) -> Vec<u8> {
     let selector = input.u8();
     let base = base(selector >> 1);
     let inode = base.place(if selector & 1 == 0 { "extents" } else { "holes" })[0];
     let (flags, len) = (input.u32(), input.u32());
-    let mut bytes = base.filled(&[inode + 40], 60, &mut input);
+    let mut bytes = base.filled(&[inode + 40], 60, input);
     bytes[inode + 32..inode + 36].copy_from_slice(&flags.to_le_bytes());
     bytes[inode + 4..inode + 8].copy_from_slice(&len.to_le_bytes());
     let tree = usize::from(input.u16()) % (BLOCK + 1);
@@ -58,7 +69,7 @@ pub fn ext4_extents(data: &[u8]) {
         let fill = input.bytes(tree);
         bytes[block..][..fill.len()].copy_from_slice(fill);
     }
-    use_file_system(bytes, input);
+    bytes
 }
 
 /// Extended attributes, in an inode and in a block.
@@ -66,46 +77,63 @@ pub fn ext4_extents(data: &[u8]) {
 /// Input: which base, how many bytes of the inode's attributes and of the block (2 bytes each), the bytes, and what is
 /// done.
 pub fn ext4_attributes(data: &[u8]) {
-    let mut input = Input(data);
+    run(attributes, data);
+}
+
+fn attributes(input: &mut Input<'_>) -> Vec<u8> {
     let base = base(input.u8());
     let (in_inode, in_block) = (usize::from(input.u16()) % 129, usize::from(input.u16()) % (BLOCK + 1));
     let inode = base.place("attributes")[0];
-    let mut bytes = base.filled(&[inode + INODE - 128], in_inode, &mut input);
+    let mut bytes = base.filled(&[inode + INODE - 128], in_inode, input);
     let block = base.place("value")[0];
     let fill = input.bytes(in_block);
     bytes[block..][..fill.len()].copy_from_slice(fill);
-    use_file_system(bytes, input);
+    bytes
 }
 
 /// A journal that waits for its replay: the bytes of its first blocks.
 ///
 /// Input: how many bytes of each (2 bytes), the bytes, and what is done.
 pub fn ext4_journal(data: &[u8]) {
-    let mut input = Input(data);
-    let base = base(JOURNAL);
-    let len = usize::from(input.u16()) % (BLOCK + 1);
-    let bytes = base.filled(base.place("journal"), len, &mut input);
-    use_file_system(bytes, input);
+    run(journal, data);
 }
 
-/// Opens it for reading and looks at everything, then for writing, and does what the rest of the input says.
-fn use_file_system(bytes: Vec<u8>, mut input: Input<'_>) {
-    if let Ok(fs) = FileSystem::open_read_only(Arc::new(Memory::from(bytes.clone()))) {
+fn journal(input: &mut Input<'_>) -> Vec<u8> {
+    let base = base(JOURNAL);
+    let len = usize::from(input.u16()) % (BLOCK + 1);
+    base.filled(base.place("journal"), len, input)
+}
+
+/// The file system of an input of this target, for others to judge: as the input makes it, and, where it can be opened,
+/// after what the input says was done to it and flushed. `None` where there is no such target.
+pub fn ext4_before_and_after(target: &str, data: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let make = match target {
+        "ext4_superblock" => superblock,
+        "ext4_image" => image,
+        "ext4_directory" => directory,
+        "ext4_extents" => extents,
+        "ext4_attributes" => attributes,
+        "ext4_journal" => journal,
+        _ => return None,
+    };
+    let mut input = Input(data);
+    let before = make(&mut input);
+    let device = Arc::new(Memory::from(before.clone()));
+    let after = use_file_system(&device, input).map(|()| device.to_vec());
+    Some((before, after))
+}
+
+/// Opens it for reading and looks at everything, then for writing, and does what the rest of the input says; then
+/// removes everything.
+fn run(make: fn(&mut Input<'_>) -> Vec<u8>, data: &[u8]) {
+    let mut input = Input(data);
+    let device = Arc::new(Memory::from(make(&mut input)));
+    if let Ok(fs) = FileSystem::open_read_only(device.clone()) {
         walk(&fs);
     }
-    let device = Arc::new(Memory::from(bytes));
-    let clock = Some(Timestamp { seconds: 1_800_000_000, nanoseconds: 0 });
-    let Ok(mut fs) = FileSystem::open(device.clone(), &OpenOptions { read_only: false, clock }) else { return };
-    for _ in 0..8 {
-        if input.is_empty() {
-            break;
-        }
-        change(&mut fs, &mut input);
-    }
-    // What fails half way through leaves a file system that refuses everything; so do this on one that is new.
-    let _ = fs.flush();
-    drop(fs);
-    if let Ok(mut fs) = FileSystem::open(device, &OpenOptions { read_only: false, clock }) {
+    let _ = use_file_system(&device, input);
+    // What failed half way through refused everything else; so all of this is done by one that is new.
+    if let Some(mut fs) = open(&device) {
         walk(&fs);
         for path in [&b"/text"[..], b"/extents", b"/holes", b"/attributes", b"/slow"] {
             let _ = fs.remove_file(path);
@@ -116,6 +144,23 @@ fn use_file_system(bytes: Vec<u8>, mut input: Input<'_>) {
         let _ = fs.scrub();
         let _ = fs.flush();
     }
+}
+
+fn open(device: &Arc<Memory>) -> Option<FileSystem> {
+    let clock = Some(Timestamp { seconds: 1_800_000_000, nanoseconds: 0 });
+    FileSystem::open(device.clone(), &OpenOptions { read_only: false, clock }).ok()
+}
+
+/// Does up to 8 changes; `None` where the file system cannot be opened or flushed.
+fn use_file_system(device: &Arc<Memory>, mut input: Input<'_>) -> Option<()> {
+    let mut fs = open(device)?;
+    for _ in 0..8 {
+        if input.is_empty() {
+            break;
+        }
+        change(&mut fs, &mut input);
+    }
+    fs.flush().ok()
 }
 
 /// More than the bases have, by far.

@@ -13,6 +13,7 @@ mod qcow2_image;
 mod seal;
 mod volumes;
 
+pub use ext4::ext4_before_and_after;
 pub use ext4::{ext4_attributes, ext4_directory, ext4_extents, ext4_image, ext4_journal, ext4_superblock};
 pub use qcow2_image::qcow2_image;
 pub use seal::{guest_files, guest_seal};
