@@ -8,7 +8,7 @@ use byteorder::{BigEndian, ByteOrder};
 use crate::address::{GuestCluster, HostCluster};
 use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
-use crate::l2_entry::{self, COPIED, L2Entry, OFFSET, RawEntry};
+use crate::l2_entry::{self, COPIED, L2Entry, OFFSET, RawEntry, Subclusters};
 use crate::l2_table::L2Table;
 use crate::refcount::{RefcountTable, encode_block};
 use crate::references::{Accounting, References, Scope};
@@ -296,8 +296,30 @@ impl<'a> Commit<'a> {
             }
         };
         let host = self.allocate(1)?;
+        if geometry.extended_l2 {
+            return self.place_subclusters(cluster, host, bytes);
+        }
         write_cluster(self.image, host, bytes)?;
         Ok(RawEntry::data(geometry.host_offset(host), &geometry))
+    }
+
+    /// Writes the subclusters that are not zeros; returns the entry that says which those are.
+    fn place_subclusters(&mut self, cluster: GuestCluster, host: HostCluster, bytes: &[u8]) -> Result<RawEntry> {
+        let geometry = self.image.geometry;
+        let (offset, size) = (geometry.host_offset(host), geometry.subcluster_size());
+        if self.image.storage.len() < offset + geometry.cluster_size() {
+            self.image.storage.set_len(offset + geometry.cluster_size())?;
+        }
+        let mut allocated = 0;
+        for (index, part) in bytes.chunks(size as usize).enumerate().filter(|(_, part)| !is_zero(part)) {
+            allocated |= 1 << index;
+            self.image.storage.write_at(offset + index as u64 * size, part)?;
+        }
+        let backed = self.image.backing.as_ref().is_some_and(|below| below.len() > geometry.guest_offset(cluster));
+        let zero = if backed { !allocated } else { 0 };
+        // What the cluster held before it was free is to go from the rest of it.
+        self.counts.any_partly_held |= allocated != u32::MAX;
+        Ok(RawEntry::subclusters(offset, Subclusters { allocated, zero }, &geometry))
     }
 
     fn release(&mut self, entry: L2Entry) {

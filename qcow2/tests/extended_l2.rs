@@ -122,6 +122,17 @@ fn a_small_write_takes_a_subcluster_and_not_a_cluster() {
     assert_eq!(opened.map(1 << 20, 64 << 10).unwrap().kind, MappedKind::Zero { host_offset: None });
     drop(opened);
     check(&image);
+
+    // A transaction, too, sets nothing aside for zeros.
+    run("qemu-img", &["create", "-f", "qcow2", "-o", create, path(&image), "4M"]);
+    let transaction = Image::open(&image, &options(true)).unwrap().begin().unwrap();
+    transaction.write_at((1 << 20) + 5, &[1; 10]).unwrap();
+    transaction.commit().unwrap();
+    let written = transaction.image().map(1 << 20, 3 << 20).unwrap();
+    assert!(matches!(written.kind, MappedKind::Data { .. }) && written.len == 64 << 10, "{written:?}");
+    assert_eq!(transaction.image().map(0, 4 << 20).unwrap().kind, MappedKind::Unallocated);
+    drop(transaction);
+    check(&image);
 }
 
 #[test]
