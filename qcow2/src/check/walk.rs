@@ -350,7 +350,7 @@ impl<'a> Walk<'a> {
         let directory = read_padded(self.storage, start, len)?;
         let mut rest = &directory[..];
         for _ in 0..bitmaps.count {
-            let at = start + (directory.len() - rest.len()) as u64;
+            let at = start.saturating_add((directory.len() - rest.len()) as u64);
             let Some((fixed, _)) = rest.split_first_chunk::<24>() else {
                 self.corruption("bitmap directory", at, "an entry must lie within the directory");
                 return Ok(());
@@ -365,7 +365,7 @@ impl<'a> Walk<'a> {
             self.count("bitmap table", table_offset, table_len)?;
             let table = read_words(self.storage, table_offset, table_len)?;
             for (index, &raw) in table.iter().enumerate() {
-                let (at, host) = (table_offset + index as u64 * 8, raw & OFFSET);
+                let (at, host) = (table_offset.saturating_add(index as u64 * 8), raw & OFFSET);
                 if raw & BITMAP_TABLE_RESERVED != 0
                     || (host != 0 && (raw & ZERO != 0 || !self.geometry.is_aligned(host)))
                 {
