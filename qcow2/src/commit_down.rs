@@ -31,7 +31,7 @@ impl Image {
         if self.has_bitmaps() {
             return Err(Error::Unsupported("committing an image that has persistent bitmaps".to_owned()));
         }
-        self.backing = None;
+        (self.backing, self.backing_image) = (None, None);
         let base = open_base()?;
         if base.len() < self.len() {
             let (needed, found) = (self.len(), base.len());
