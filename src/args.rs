@@ -37,9 +37,9 @@ pub(crate) enum Command {
 /// Which guest of which image, common to all commands that open one.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Open {
-    /// The image's format; by default it is told by the file's first bytes
+    /// IMAGE's format; by default it is told by the file's first bytes
     #[arg(long, value_name = "FORMAT")]
-    pub(crate) format: Option<Format>,
+    pub(crate) input_format: Option<Format>,
     /// The root file system to take if there are several, as `inspect` names it: gpt:3
     #[arg(long, value_name = "DEVICE")]
     pub(crate) root: Option<String>,
@@ -82,9 +82,9 @@ pub(crate) struct Seal {
     /// Replace OUT if it exists
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
-    /// Format of OUT
-    #[arg(long, value_name = "FORMAT", requires = "output", default_value = "qcow2")]
-    pub(crate) output_format: Format,
+    /// Format of OUT: qcow2 unless said otherwise
+    #[arg(long = "format", value_name = "FORMAT", requires = "output")]
+    pub(crate) output_format: Option<Format>,
     /// Compress OUT
     #[arg(long, value_name = "TYPE", requires = "output")]
     pub(crate) compress: Option<Compress>,

@@ -57,7 +57,7 @@ fn open_options(options: &Open) -> qcow2::OpenOptions {
 }
 
 fn format(path: &Path, options: &Open) -> Result<Format> {
-    match options.format {
+    match options.input_format {
         Some(format) => Ok(format),
         None => probe(path),
     }

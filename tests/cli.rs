@@ -47,7 +47,7 @@ fn exit_codes_are_as_promised() {
         &["seal", image, "--operations", "no-such-thing"],
         &["seal", image, "--enable", "customize"],
         &["seal", image, image, "-o", "x"],
-        &["seal", image, "-o", "x", "--output-format", "raw", "--compress", "zlib"],
+        &["seal", image, "-o", "x", "--format", "raw", "--compress", "zlib"],
         &["no-such-command"],
     ] {
         assert_eq!(code(wrong), 2, "{wrong:?}");

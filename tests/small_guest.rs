@@ -220,7 +220,7 @@ fn a_new_file_is_written_in_every_form_and_holds_the_same() {
         ("plain.qcow2", &[][..]),
         ("zlib.qcow2", &["--compress", "zlib"]),
         ("zstd.qcow2", &["--compress", "zstd"]),
-        ("disk.raw", &["--output-format", "raw"]),
+        ("disk.raw", &["--format", "raw"]),
     ] {
         let output = dir.path().join(name);
         let args = [&["seal", "-q", text(&image), "-o", text(&output)], options].concat();

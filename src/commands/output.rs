@@ -22,7 +22,7 @@ pub(super) fn write(disk: &Disk, output: &Path, args: &Seal) -> Result<()> {
     });
     let options = CreateOptions::new().compression(compression);
     let progress = Progress::bytes("writing", device.len(), args.print.quiet || args.print.json);
-    write_new(output, &*device, args.output_format, &options, &progress)
+    write_new(output, &*device, args.output_format.unwrap_or(Format::Qcow2), &options, &progress)
 }
 
 /// Writes a new image of what is on `disk`, which takes the place of a file of that name once it is whole and safe.

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
     if args.output.is_some() && args.images.len() > 1 {
         return Err(Usage("-o takes one image".to_owned()).into());
     }
-    if args.compress.is_some() && args.output_format == Format::Raw {
+    if args.compress.is_some() && args.output_format == Some(Format::Raw) {
         return Err(Usage("a raw image cannot be compressed".to_owned()).into());
     }
     let mut reports = Vec::new();
