@@ -7,6 +7,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use crate::geometry::Geometry;
 use crate::header_extension::BitmapsExtension;
+use crate::read::read_structure;
 use crate::{Error, Result, limits};
 
 /// A persistent bitmap: it tells which parts of the disk were written since it was made or cleared.
@@ -75,7 +76,7 @@ impl Bitmap {
     }
 
     pub(crate) fn read_table(&self, storage: &dyn Storage) -> Result<Vec<u64>> {
-        let bytes = block::read_vec(storage, self.table_offset, self.table_entries * 8)?;
+        let bytes = read_structure(storage, self.table_offset, self.table_entries * 8)?;
         let mut table = vec![0; bytes.len() / 8];
         BigEndian::read_u64_into(&bytes, &mut table);
         Ok(table)
@@ -96,7 +97,7 @@ pub(crate) fn read_directory(
         );
         return Err(Error::corrupt("bitmap directory", start, found));
     }
-    let directory = block::read_vec(storage, start, len)?;
+    let directory = read_structure(storage, start, len)?;
     let mut rest = &directory[..];
     let mut bitmaps = Vec::new();
     for _ in 0..extension.count {

@@ -15,6 +15,7 @@ use crate::geometry::Geometry;
 use crate::header::Header;
 use crate::header_extension::Extensions;
 use crate::l2_table::L2Table;
+use crate::read::read_structure;
 use crate::refcount::RefcountTable;
 use crate::{Backing, Compression, DataFile, Error, Result, data_file};
 
@@ -189,7 +190,7 @@ impl Image {
             None => (None, None),
         };
 
-        let l1_bytes = block::read_vec(&*storage, header.roots.l1_offset, u64::from(header.roots.l1_entries) * 8)?;
+        let l1_bytes = read_structure(&*storage, header.roots.l1_offset, u64::from(header.roots.l1_entries) * 8)?;
         let mut l1 = vec![0; l1_bytes.len() / 8];
         BigEndian::read_u64_into(&l1_bytes, &mut l1);
         let refcounts = if options.writable && !options.repair {

@@ -110,7 +110,7 @@ impl Image {
         if let Some(table) = self.l2_tables.get(offset) {
             return Ok(table);
         }
-        let bytes = block::read_vec(&*self.storage, offset, self.geometry.cluster_size())?;
+        let bytes = read_structure(&*self.storage, offset, self.geometry.cluster_size())?;
         let table = Arc::new(L2Table::decode(&bytes, &self.geometry));
         self.l2_tables.insert(offset, Arc::clone(&table));
         Ok(table)
@@ -201,6 +201,19 @@ impl Image {
         }
         Ok(())
     }
+}
+
+/// Reads a table of the file, or a cluster of one. It must start within the file; where it ends beyond the file's end it reads as
+/// zeros there, as for QEMU.
+pub(crate) fn read_structure(storage: &dyn Storage, offset: u64, len: u64) -> Result<Vec<u8>> {
+    if len == 0 {
+        return Ok(Vec::new()); // an empty one may be said to be anywhere
+    }
+    let inside = storage.len().saturating_sub(offset).clamp(1, len);
+    let mut bytes = block::read_vec(storage, offset, inside)?;
+    // Callers bound the length of tables.
+    bytes.resize(len as usize, 0);
+    Ok(bytes)
 }
 
 /// How the byte at `within` of a cluster is held, and the rest of the cluster as far as it is held so.

@@ -8,6 +8,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use crate::geometry::Geometry;
 use crate::header::Roots;
+use crate::read::read_structure;
 use crate::{Error, Result};
 
 /// The refcount table: the offset of each refcount block, or 0 where there is none.
@@ -19,7 +20,7 @@ pub(crate) struct RefcountTable {
 impl RefcountTable {
     pub(crate) fn read(storage: &dyn Storage, roots: &Roots, geometry: &Geometry) -> Result<Self> {
         let len = u64::from(roots.refcount_table_clusters) << geometry.cluster_bits;
-        let bytes = block::read_vec(storage, roots.refcount_table_offset, len)?;
+        let bytes = read_structure(storage, roots.refcount_table_offset, len)?;
         let mut blocks = vec![0; bytes.len() / 8];
         BigEndian::read_u64_into(&bytes, &mut blocks);
         for (index, offset) in blocks.iter().enumerate() {
@@ -42,7 +43,7 @@ impl RefcountTable {
         match self.blocks.get(index) {
             None | Some(0) => Ok(vec![0; entries]),
             Some(&offset) => {
-                let bytes = block::read_vec(storage, offset, geometry.cluster_size())?;
+                let bytes = read_structure(storage, offset, geometry.cluster_size())?;
                 Ok(decode_block(&bytes, geometry.refcount_order))
             }
         }

@@ -9,6 +9,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use crate::geometry::Geometry;
 use crate::header::Roots;
+use crate::read::read_structure;
 use crate::{Error, Result, limits};
 
 /// An internal snapshot.
@@ -50,7 +51,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn read_l1(&self, storage: &dyn Storage) -> Result<Vec<u64>> {
-        let bytes = block::read_vec(storage, self.l1_offset, u64::from(self.l1_entries) * 8)?;
+        let bytes = read_structure(storage, self.l1_offset, u64::from(self.l1_entries) * 8)?;
         let mut l1 = vec![0; bytes.len() / 8];
         BigEndian::read_u64_into(&bytes, &mut l1);
         Ok(l1)

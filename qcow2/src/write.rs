@@ -41,6 +41,11 @@ impl Image {
                 roots.incompatible.contains(Incompatible::DIRTY) || !roots.autoclear.difference(kept).is_empty();
             (short || unfit).then(|| if short { (2 * wanted) as usize } else { 0 })
         };
+        // The tables in the last cluster may be written beyond where the file ends so far.
+        let whole = self.storage.len().next_multiple_of(self.geometry.cluster_size());
+        if self.storage.len() < whole {
+            self.poison_on_error(|| Ok(self.storage.set_len(whole)?))?;
+        }
         if let Some(refcount_blocks) = needed {
             let accounting = Accounting::take(self, &self.state())?;
             let mut changes = Changes { force: true, refcount_blocks, ..Changes::default() };
