@@ -69,3 +69,8 @@ repair
 DISK=$W/disk; truncate -s $((34 * 512 * 2 + 30 * 512 + (3 << 20))) "$DISK"
 printf 'label: gpt\nlabel-id: 601D5EA1-0000-4000-8000-000000000010\nfirst-lba: 34\nstart=64, size=6144, uuid=601D5EA1-0000-4000-8000-000000000011\n' | sfdisk -q "$DISK"
 dd if="$FS" of="$DISK" bs=512 seek=64 conv=notrunc,sparse status=none; FS=$DISK; store
+
+# The file of an image with extended L2 entries, whose clusters are of 16 KiB at least.
+NAME=subclusters FS=$W/subclusters; qemu-img create -q -f qcow2 -o cluster_size=16k,extended_l2=on "$FS" 300k > /dev/null
+qemu-io -f qcow2 -c 'write -P 1 0 600' -c 'write -P 2 20k 1k' -c 'write -z 24k 1k' -c 'write -c -P 3 64k 16k' -c 'write -z -u 96k 16k' -c 'write -P 4 200k 9k' "$FS" > /dev/null
+truncate -s %1k "$FS"; store

@@ -2,7 +2,7 @@
 # make-seeds.sh - makes the seed corpora that other programs can make: qcow2 images by qemu-img and qemu-io, partition
 # tables by sfdisk, superblocks by the mkfs programs that are installed, and structures of bases/. What fuzzing found is beside them and stays.
 set -euo pipefail
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" E2FSPROGS_FAKE_TIME=1700000000 SOURCE_DATE_EPOCH=1700000000
 HERE=$(cd "$(dirname "$0")" && pwd); W=$(mktemp -d); trap 'rm -rf "$W"' EXIT
 le(){ local value=$1 bytes=$2 out='' i; for ((i = 0; i < bytes; i++)); do out+=$(printf '\\x%02x' $((value >> (8 * i) & 255))); done; printf "$out"; }
 
@@ -52,9 +52,9 @@ magic(){ # NAME OFFSET BYTES-FOR-PRINTF
   rm -f "$W/volume"; truncate -s $(($2 + 128)) "$W/volume"; printf "$3" | dd of="$W/volume" bs=1 seek="$2" conv=notrunc status=none; probe "$1" $(($2 + 128)) 65536; }
 volume(){ rm -f "$W/volume"; truncate -s "$1" "$W/volume"; }
 probes(){
-  volume 1M; mke2fs -q -F -t ext4 -U 601d5ea1-0000-4000-8000-000000000001 -L seed "$W/volume"; probe ext4 2048 1048576
-  volume 1M; mke2fs -q -F -t ext2 "$W/volume"; probe ext2 2048 1048576
-  volume 1M; mkswap -q -L seed "$W/volume" 2> /dev/null; probe swap 4096 1048575
+  volume 1M; mke2fs -q -F -t ext4 -O ^has_journal -U 601d5ea1-0000-4000-8000-000000000001 -E hash_seed=601d5ea1-0000-4000-8000-000000000002 -L seed "$W/volume"; probe ext4 2048 1048576
+  volume 1M; mke2fs -q -F -t ext2 -U 601d5ea1-0000-4000-8000-000000000001 -E hash_seed=601d5ea1-0000-4000-8000-000000000002 "$W/volume"; probe ext2 2048 1048576
+  volume 1M; mkswap -q -U 601d5ea1-0000-4000-8000-000000000001 -L seed "$W/volume" 2> /dev/null; probe swap 4096 1048575
   volume 1M; ! command -v mkfs.vfat > /dev/null || { mkfs.vfat -i 601D5EA1 "$W/volume" > /dev/null; probe vfat 1024 1048576; }
   volume 17M; ! command -v mkfs.xfs > /dev/null || mkfs.xfs -q -f "$W/volume" 2> /dev/null || :; magic xfs 0 XFSB
   magic luks2 0 'LUKS\xba\xbe\x00\x02'; magic luks1 0 'LUKS\xba\xbe\x00\x01'; magic lvm2 512 'LABELONE\x01\0\0\0\0\0\0\0\0\0\0\0\x20\0\0\0LVM2 001'; magic squashfs 0 hsqs
@@ -100,4 +100,18 @@ guests(){
   { le 0 1; le 0 1; le 0 1; } > "$c/defaults"; { le 1 1; le 0 1; le 0 1; } > "$c/all"
   { le 0 1; le 2 1; le 9 1; le 40 2; le 3 1; actions 01020304; le 30 1; le 7 2; le 0 1; actions ff; le 1 1; le 0 1; le 36 2; le 3 1; actions 00000002; } > "$c/changes"; }
 
-qcow2; tables; probes; ext4; guests
+# ------------------------------------------------------------------ qcow2_operations, qcow2_repair and qcow2_subclusters: from qcow2_image's
+images(){
+  local from=$HERE/corpus/qcow2_image name; mkdir -p "$HERE"/corpus/qcow2_{operations,repair,subclusters}
+  for name in v3 v2 compressed snapshots bitmap refcounts-1-bit odd-length several-l2; do
+    { le 14 1; actions 00000a0500000800010003000000; tail -c +9 "$from/$name"; } > "$HERE/corpus/qcow2_operations/$name-snapshots"
+    { le 14 1; actions 0a050008000004500b0700000400; tail -c +9 "$from/$name"; } > "$HERE/corpus/qcow2_operations/$name-lengths"; done
+  for name in v3 bitmap; do { le 14 1; actions 05030503090108000a0507010601; tail -c +9 "$from/$name"; } > "$HERE/corpus/qcow2_operations/$name-bitmaps"; done
+  for name in v3 v2 compressed snapshots dirty bitmap; do tail -c +9 "$from/$name" > "$HERE/corpus/qcow2_repair/$name"; done
+  # Refcounts of zeros, and no refcounts at all; qemu-img puts the first refcount block into the third cluster.
+  tail -c +9 "$from/v3" > "$HERE/corpus/qcow2_repair/refcounts-of-zeros"; head -c 512 /dev/zero | dd of="$HERE/corpus/qcow2_repair/refcounts-of-zeros" bs=512 seek=2 conv=notrunc status=none
+  tail -c +9 "$from/v3" > "$HERE/corpus/qcow2_repair/no-refcount-table"; head -c 512 /dev/zero | dd of="$HERE/corpus/qcow2_repair/no-refcount-table" bs=512 seek=1 conv=notrunc status=none
+  { actions 0500000008000000; le 0 1; } > "$HERE/corpus/qcow2_subclusters/nothing"
+  { actions 0b00700020100000; le 2 1; le 3 1; le 24 2; le 7 1; actions 00000000ffff0000; le 5 1; le 0 2; le 3 1; actions 80000000; } > "$HERE/corpus/qcow2_subclusters/changes"; }
+
+qcow2; tables; probes; ext4; guests; images

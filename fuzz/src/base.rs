@@ -45,6 +45,14 @@ pub(crate) fn guest_disk() -> &'static Base {
     &GUEST
 }
 
+static SUBCLUSTERS: LazyLock<Base> =
+    LazyLock::new(|| Base::new("subclusters", include_bytes!("../bases/subclusters.qcow2")));
+
+/// The file of an image with extended L2 entries.
+pub(crate) fn subclusters() -> &'static Base {
+    &SUBCLUSTERS
+}
+
 impl Base {
     fn new(name: &str, image: &'static [u8]) -> Self {
         let storage = Arc::new(Memory::from(image.to_vec()));
