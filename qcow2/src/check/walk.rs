@@ -15,7 +15,7 @@ use crate::image::{Image, State};
 use crate::l2_entry::{COMPRESSED, COPIED, OFFSET, Stream, Subclusters, ZERO};
 use crate::l2_table::L2Table;
 use crate::refcount::decode_block;
-use crate::{Autoclear, Error, Result, limits, snapshot};
+use crate::{Autoclear, Error, Result, bitmap, limits, snapshot};
 
 /// Bits of an L1 entry that must be 0.
 const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
@@ -337,33 +337,26 @@ impl<'a> Walk<'a> {
     fn walk_bitmaps(&mut self, roots: &Roots) -> Result<()> {
         let consistent = roots.autoclear.contains(Autoclear::BITMAPS);
         let Some(bitmaps) = self.image.extensions.bitmaps.filter(|_| consistent) else { return Ok(()) };
-        let (start, len) = (bitmaps.directory_offset, bitmaps.directory_len);
-        if bitmaps.count > limits::BITMAPS || len > limits::BITMAP_DIRECTORY_BYTES {
-            self.corruption(
-                "bitmap directory",
-                start,
-                format!("{} bitmaps in {len} bytes are too many", bitmaps.count),
-            );
-            return Ok(());
-        }
-        self.count("bitmap directory", start, len)?;
-        let directory = read_padded(self.storage, start, len)?;
-        let mut rest = &directory[..];
-        for _ in 0..bitmaps.count {
-            let at = start.saturating_add((directory.len() - rest.len()) as u64);
-            let Some((fixed, _)) = rest.split_first_chunk::<24>() else {
-                self.corruption("bitmap directory", at, "an entry must lie within the directory");
-                return Ok(());
-            };
-            let table_offset = BigEndian::read_u64(&fixed[0..]);
-            let table_len = u64::from(BigEndian::read_u32(&fixed[8..])) * 8;
-            let names = u64::from(BigEndian::read_u16(&fixed[18..])) + u64::from(BigEndian::read_u32(&fixed[20..]));
-            if table_len > limits::BITMAP_TABLE_BYTES || !self.geometry.is_aligned(table_offset) {
-                self.corruption("bitmap directory entry", at, "the bitmap's table must be aligned and small");
+        let directory = match bitmap::read_directory(self.storage, &self.geometry, &bitmaps) {
+            Ok(directory) => directory,
+            // QEMU does not open such an image.
+            Err(Error::Corrupt(corrupt)) => {
+                self.corruption(corrupt.structure, corrupt.offset, corrupt.expected);
                 return Ok(());
             }
+            Err(Error::Io(block::Error::OutOfBounds { .. })) => {
+                self.corruption("bitmap directory", bitmaps.directory_offset, "it must start within the file");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.count("bitmap directory", bitmaps.directory_offset, bitmaps.directory_len)?;
+        for bitmap in directory {
+            let (table_offset, table_len) = (bitmap.table_offset, bitmap.table_entries * 8);
             self.count("bitmap table", table_offset, table_len)?;
-            let table = read_words(self.storage, table_offset, table_len)?;
+            // What of it lies beyond the end of the file reads as zeros, and those lead nowhere.
+            let held = table_len.min(self.file_len.saturating_sub(table_offset)) / 8 * 8;
+            let table = read_words(self.storage, table_offset, held)?;
             for (index, &raw) in table.iter().enumerate() {
                 let (at, host) = (table_offset.saturating_add(index as u64 * 8), raw & OFFSET);
                 if raw & BITMAP_TABLE_RESERVED != 0
@@ -374,8 +367,6 @@ impl<'a> Walk<'a> {
                     self.count("bitmap data", host, self.geometry.cluster_size())?;
                 }
             }
-            let entry_len = usize::try_from((24 + names).next_multiple_of(8)).unwrap_or(usize::MAX);
-            rest = rest.get(entry_len..).unwrap_or_default();
         }
         Ok(())
     }
