@@ -1,15 +1,7 @@
 //! Overlays committed to what is behind them, judged by qemu-img.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
 
-mod common;
-
+use crate::oracle::{assert_contents, check, disk, oracle_missing, path, run, temp_dir};
 use block::{Access, HostFile, ReadAt, WriteAt, read_vec};
-use common::{assert_contents, check, disk, oracle_missing, path, run};
 use qcow2::{Backing, Image, OpenOptions};
 
 const LEN: usize = 3 << 20;
@@ -19,7 +11,7 @@ fn an_overlay_goes_into_its_backing_file_and_becomes_empty() {
     if oracle_missing("an_overlay_goes_into_its_backing_file_and_becomes_empty") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, base, image) = (dir.path().join("raw"), dir.path().join("base"), dir.path().join("image.qcow2"));
     std::fs::write(&raw, disk(LEN, 149)).unwrap();
     let options = OpenOptions::new().writable(true).backing(Backing::Within(Vec::new()));

@@ -1,15 +1,7 @@
 //! Images with extended L2 entries: subclusters in every state, read, written and created, judged by qemu-img.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
 
-mod common;
-
+use crate::oracle::{Random, assert_contents, change_by_qemu, check, disk, oracle_missing, path, run, temp_dir};
 use block::{HostFile, ReadAt, WriteAt, read_vec};
-use common::{Random, assert_contents, change_by_qemu, check, disk, oracle_missing, path, run};
 use qcow2::{Backing, Compression, CreateOptions, Error, Image, MappedKind, OpenOptions};
 
 const SIZES: [u64; 8] = [16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20];
@@ -35,7 +27,7 @@ fn subclusters_in_every_state_read_as_qemu_wrote_them() {
     if oracle_missing("subclusters_in_every_state_read_as_qemu_wrote_them") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     // Not a whole number of clusters.
     let bytes = disk((5 << 20) + 512, 3);
@@ -72,7 +64,7 @@ fn what_is_preallocated_over_a_backing_file_reads_from_it() {
     if oracle_missing("what_is_preallocated_over_a_backing_file_reads_from_it") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let mut model = disk(2 << 20, 5);
     std::fs::write(&raw, &model).unwrap();
@@ -103,7 +95,7 @@ fn a_small_write_takes_a_subcluster_and_not_a_cluster() {
     if oracle_missing("a_small_write_takes_a_subcluster_and_not_a_cluster") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let model = disk(4 << 20, 9);
     std::fs::write(&raw, &model).unwrap();
@@ -140,7 +132,7 @@ fn random_changes_in_turn_with_qemu() {
     if oracle_missing("random_changes_in_turn_with_qemu") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let bytes = disk((3 << 20) + 1536, 17);
     std::fs::write(&raw, &bytes).unwrap();
@@ -190,7 +182,7 @@ fn what_a_subcluster_held_is_gone_after_a_commit() {
     if oracle_missing("what_a_subcluster_held_is_gone_after_a_commit") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let image = dir.path().join("disk.qcow2");
     for create in ["extended_l2=on", "extended_l2=off"] {
         run("qemu-img", &["create", "-f", "qcow2", "-o", create, path(&image), "4M"]);
@@ -218,7 +210,7 @@ fn images_created_with_extended_l2_are_what_qemu_reads() {
     if oracle_missing("images_created_with_extended_l2_are_what_qemu_reads") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let image = dir.path().join("new.qcow2");
     for size in SIZES {
         for compression in [None, Some(Compression::Zlib)] {
@@ -230,7 +222,7 @@ fn images_created_with_extended_l2_are_what_qemu_reads() {
             drop(file);
             check(&image);
             assert_contents(&image, &bytes);
-            let facts = common::text(&run("qemu-img", &["info", path(&image)]).stdout);
+            let facts = crate::oracle::text(&run("qemu-img", &["info", path(&image)]).stdout);
             assert!(facts.contains("extended l2: true"), "{facts}");
             assert_reads(&Image::open(&image, &options(false)).unwrap(), &bytes);
         }

@@ -1,19 +1,11 @@
 //! A crash at any moment of a change to the image itself leaves it as it was or as it is to be.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
-
-mod common;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::oracle::{Random, check, disk, oracle_missing, path, run, temp_dir};
 use block::{Memory, Outcome, ReadAt, Trace, read_vec, replay};
-use common::{Random, check, disk, oracle_missing, path, run};
 use qcow2::{Image, OpenOptions};
 
 const LEN: usize = 1 << 20;
@@ -103,7 +95,7 @@ fn snapshots_and_lengths_change_at_once_or_not_at_all() {
     if oracle_missing("snapshots_and_lengths_change_at_once_or_not_at_all") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image, state) = (dir.path().join("raw"), dir.path().join("image"), dir.path().join("state"));
     std::fs::write(&raw, disk(LEN, 103)).unwrap();
     for options in [&["-o", "cluster_size=4k"][..], &["-c", "-o", "cluster_size=4k"], &["-o", "cluster_size=512"]] {
@@ -130,7 +122,7 @@ fn bitmaps_change_at_once_or_not_at_all() {
     if oracle_missing("bitmaps_change_at_once_or_not_at_all") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image, state) = (dir.path().join("raw"), dir.path().join("image"), dir.path().join("state"));
     std::fs::write(&raw, disk(LEN, 127)).unwrap();
     run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k", path(&raw), path(&image)]);

@@ -1,15 +1,7 @@
 //! Disks made longer and shorter, judged by qemu-img.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
 
-mod common;
-
+use crate::oracle::{Random, assert_contents, check, disk, oracle_missing, path, run, temp_dir};
 use block::{ReadAt, WriteAt, read_vec};
-use common::{Random, assert_contents, check, disk, oracle_missing, path, run};
 use qcow2::{Backing, Image, OpenOptions};
 
 const LEN: usize = 3 << 20;
@@ -23,7 +15,7 @@ fn any_length_may_follow_any_other() {
     if oracle_missing("any_length_may_follow_any_other") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let original = disk(LEN, 83);
     std::fs::write(&raw, &original).unwrap();
@@ -82,7 +74,7 @@ fn nothing_of_a_longer_backing_file_shows_in_what_is_added() {
     if oracle_missing("nothing_of_a_longer_backing_file_shows_in_what_is_added") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let bytes = vec![0x5a; LEN];
     std::fs::write(&raw, &bytes).unwrap();
@@ -107,7 +99,7 @@ fn snapshots_keep_their_length_and_what_was_cut_off_is_gone_without_them() {
     if oracle_missing("snapshots_keep_their_length_and_what_was_cut_off_is_gone_without_them") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let mut bytes = disk(LEN, 97);
     let secret = b"CUT-OFF-WITH-THE-END-OF-THE-DISK";

@@ -1,15 +1,7 @@
 //! Images that qemu-img makes, read and compared byte for byte.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
 
-mod common;
-
+use crate::oracle::{Random, assert_contents, check, disk, oracle_missing, path, run, temp_dir};
 use block::{Access, HostFile, ReadAt, read_vec};
-use common::{Random, assert_contents, check, disk, oracle_missing, path, run};
 use qcow2::{Backing, Compression, CreateOptions, Error, Image, OpenOptions};
 
 fn assert_reads(image: &Image, expected: &[u8]) {
@@ -29,7 +21,7 @@ fn every_kind_of_image_reads_as_qemu_wrote_it() {
     if oracle_missing("every_kind_of_image_reads_as_qemu_wrote_it") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let raw = dir.path().join("disk.raw");
     let bytes = disk(4 << 20, 1);
     std::fs::write(&raw, &bytes).unwrap();
@@ -56,7 +48,7 @@ fn every_kind_of_image_that_is_created_reads_back_in_qemu() {
     if oracle_missing("every_kind_of_image_that_is_created_reads_back_in_qemu") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for bits in 9..=21u32 {
         for compression in [None, Some(Compression::Zlib), Some(Compression::Zstd)] {
             for width in [1, 4, 16, 64] {
@@ -85,7 +77,7 @@ fn backing_files_are_read_where_they_are_allowed() {
     if oracle_missing("backing_files_are_read_where_they_are_allowed") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let at = |name: &str| dir.path().join(name);
     let mut bytes = disk(2 << 20, 5);
     std::fs::write(at("base.raw"), &bytes).unwrap();
@@ -110,7 +102,7 @@ fn backing_files_are_read_where_they_are_allowed() {
     assert!(matches!(denied, Err(Error::BackingRefused { .. })));
 
     // In another folder, by a symbolic link, a loop, no format, a protocol.
-    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = temp_dir();
     std::fs::copy(at("base.raw"), elsewhere.path().join("other.raw")).unwrap();
     std::os::unix::fs::symlink(elsewhere.path().join("other.raw"), at("link.raw")).unwrap();
     let refused = |name: &str, options: &OpenOptions| match Image::open(at(name), options) {
@@ -143,7 +135,7 @@ fn what_is_not_handled_is_refused_by_name() {
     if oracle_missing("what_is_not_handled_is_refused_by_name") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let image = dir.path().join("a.qcow2");
     let luks = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
     let secret = ["--object", "secret,id=s,data=x"];
@@ -164,7 +156,7 @@ fn a_running_machines_image_is_refused_and_ours_is_refused_to_it() {
     if oracle_missing("a_running_machines_image_is_refused_and_ours_is_refused_to_it") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let image = dir.path().join("a.qcow2");
     run("qemu-img", &["create", "-f", "qcow2", path(&image), "4M"]);
     let mut machine = std::process::Command::new("qemu-io")
@@ -187,7 +179,7 @@ fn a_running_machines_image_is_refused_and_ours_is_refused_to_it() {
     for extra in [&[][..], &["-r"]] {
         let args = [extra, &["-f", "qcow2", "-c", "read 0 512", path(&image)]].concat();
         let theirs = std::process::Command::new("qemu-io").args(args).output().unwrap();
-        assert!(common::text(&theirs.stderr).contains("lock"), "{theirs:?}");
+        assert!(crate::oracle::text(&theirs.stderr).contains("lock"), "{theirs:?}");
     }
     drop(ours);
     let reader = Image::open(&image, &OpenOptions::new()).unwrap();
@@ -246,7 +238,7 @@ fn exercise(bytes: Vec<u8>) {
 
 #[test]
 fn a_host_file_keeps_its_holes() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let file = HostFile::create_new(dir.path().join("x")).unwrap();
     block::Storage::set_len(&file, 1 << 20).unwrap();
     block::WriteAt::write_at(&file, 512 << 10, &[1; 65_536]).unwrap();

@@ -1,16 +1,8 @@
 //! Persistent bitmaps that QEMU makes and we read, and those that we make and QEMU uses.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
-
-mod common;
 
 use std::path::Path;
 
-use common::{assert_contents, check, disk, oracle_missing, path, run, text};
+use crate::oracle::{assert_contents, check, disk, oracle_missing, path, run, temp_dir, text};
 use qcow2::{Backing, Image, OpenOptions};
 
 const LEN: usize = 3 << 20;
@@ -65,7 +57,7 @@ fn bitmaps_of_ours_and_of_qemu_say_the_same() {
     if oracle_missing("bitmaps_of_ours_and_of_qemu_say_the_same") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let bytes = disk(LEN, 107);
     std::fs::write(&raw, &bytes).unwrap();
@@ -138,7 +130,7 @@ fn a_bitmap_that_was_not_stored_can_only_be_removed() {
     if oracle_missing("a_bitmap_that_was_not_stored_can_only_be_removed") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     std::fs::write(&raw, disk(LEN, 109)).unwrap();
     run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", path(&raw), path(&image)]);
@@ -163,7 +155,7 @@ fn what_we_write_in_place_is_dirty_in_the_bitmaps_that_are_enabled() {
     if oracle_missing("what_we_write_in_place_is_dirty_in_the_bitmaps_that_are_enabled") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image, copy) =
         (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"), dir.path().join("copy.qcow2"));
     std::fs::write(&raw, disk(LEN, 113)).unwrap();
@@ -178,7 +170,7 @@ fn what_we_write_in_place_is_dirty_in_the_bitmaps_that_are_enabled() {
         open(&image).disable_bitmap("off").unwrap();
         let by_qemu = !options.contains("=512");
         std::fs::copy(&image, &copy).unwrap();
-        let mut random = common::Random(131);
+        let mut random = crate::oracle::Random(131);
         for _ in 0..3 {
             let opened = open(&image);
             for _ in 0..6 {
@@ -218,7 +210,7 @@ fn a_crash_of_writing_in_place_leaves_no_change_that_a_bitmap_calls_clean() {
     if oracle_missing("a_crash_of_writing_in_place_leaves_no_change_that_a_bitmap_calls_clean") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let before = disk(LEN, 137);
     std::fs::write(&raw, &before).unwrap();
@@ -228,7 +220,7 @@ fn a_crash_of_writing_in_place_leaves_no_change_that_a_bitmap_calls_clean() {
     let options = OpenOptions::new().writable(true);
     let trace = Arc::new(Trace::new(Memory::from(initial.clone())));
     let opened = Image::open_storage(trace.clone(), &options).unwrap();
-    let mut random = common::Random(139);
+    let mut random = crate::oracle::Random(139);
     for _ in 0..12 {
         let at = random.below(LEN as u64 - 20_000);
         let len = 1 + random.below(20_000) as usize;

@@ -1,17 +1,9 @@
 //! Checks and repairs of whole and of broken images, beside those of qemu-img.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
-
-mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::{check, disk, oracle_missing, path, run};
+use crate::oracle::{check, disk, oracle_missing, path, run, temp_dir};
 use qcow2::{Backing, Image, OpenOptions, Repair};
 use serde_json::Value;
 
@@ -320,7 +312,7 @@ fn checks_count_what_qemu_counts() {
     if oracle_missing("checks_count_what_qemu_counts") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_broken(dir.path(), |name, _, image| {
         println!("{name}");
         let mut problems = 0;
@@ -342,7 +334,7 @@ fn repairs_mend_what_qemu_mends() {
     if oracle_missing("repairs_mend_what_qemu_mends") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_broken(dir.path(), |name, mendable, image| {
         println!("{name}");
         let theirs = dir.path().join("theirs.qcow2");
@@ -382,7 +374,7 @@ fn leaks_alone_are_repaired_where_nothing_else_may_be() {
     if oracle_missing("leaks_alone_are_repaired_where_nothing_else_may_be") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_broken(dir.path(), |name, _, image| {
         println!("{name}");
         let before = Image::open(image, &options()).unwrap().check(&mut |_| {}).unwrap();
@@ -401,7 +393,7 @@ fn only_an_image_opened_for_a_repair_is_repaired() {
     if oracle_missing("only_an_image_opened_for_a_repair_is_repaired") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let image = dir.path().join("disk.qcow2");
     run("qemu-img", &["create", "-q", "-f", "qcow2", path(&image), "1M"]);
     for options in [options(), options().writable(true)] {

@@ -1,17 +1,9 @@
 //! Images that we change, in place and in transactions, judged by qemu-img.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
-
-mod common;
 
 use std::path::Path;
 
+use crate::oracle::{Random, assert_contents, check, disk, oracle_missing, path, run, temp_dir};
 use block::{WriteAt, read_vec};
-use common::{Random, assert_contents, check, disk, oracle_missing, path, run};
 use qcow2::{Backing, Image, OpenOptions};
 
 const LEN: usize = 3 << 20;
@@ -79,7 +71,7 @@ fn for_each_image(dir: &Path, mut with: impl FnMut(&str, &Path, Vec<u8>)) {
         run("qemu-img", &["create", "-f", "qcow2", "-o", options, "-b", "disk.raw", "-F", "raw", path(&image)]);
         let mut bytes = bytes.clone();
         if options.contains("extended_l2") {
-            common::change_by_qemu(&image, &mut bytes, &mut Random(13), 60);
+            crate::oracle::change_by_qemu(&image, &mut bytes, &mut Random(13), 60);
         }
         with(name, &image, bytes);
     }
@@ -94,7 +86,7 @@ fn writes_in_place_are_what_qemu_reads() {
     if oracle_missing("writes_in_place_are_what_qemu_reads") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_image(dir.path(), |name, path, mut model| {
         println!("{name}");
         let mut random = Random(23);
@@ -114,7 +106,7 @@ fn transactions_are_what_qemu_reads() {
     if oracle_missing("transactions_are_what_qemu_reads") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_image(dir.path(), |name, path, mut model| {
         println!("{name}");
         let mut random = Random(29);
@@ -148,7 +140,7 @@ fn what_a_transaction_removes_is_gone_from_the_file() {
     if oracle_missing("what_a_transaction_removes_is_gone_from_the_file") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let raw = dir.path().join("disk.raw");
     let mut bytes = disk(LEN, 31);
     let secret = b"THE-SECRET-THAT-MUST-GO-0123456789";
@@ -180,7 +172,7 @@ fn snapshots_keep_what_they_hold_until_they_are_deleted() {
     if oracle_missing("snapshots_keep_what_they_hold_until_they_are_deleted") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_image(dir.path(), |name, image, mut model| {
         if name.starts_with("1-bit") {
             return; // such refcounts allow no snapshots
@@ -222,7 +214,7 @@ fn leaks_dirty_bits_and_bitmaps_are_put_right_by_a_commit() {
     if oracle_missing("leaks_dirty_bits_and_bitmaps_are_put_right_by_a_commit") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let mut model = disk(LEN, 41);
     std::fs::write(&raw, &model).unwrap();

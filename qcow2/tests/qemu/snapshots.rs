@@ -1,18 +1,10 @@
 //! Internal snapshots that QEMU makes and we read, and those that we make, apply and delete, judged by qemu-img.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
-
-mod common;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::oracle::{Random, assert_contents, check, disk, oracle_missing, path, run, temp_dir, text};
 use block::{WriteAt, read_vec};
-use common::{Random, assert_contents, check, disk, oracle_missing, path, run, text};
 use qcow2::{Backing, Image, OpenOptions};
 
 const LEN: usize = 3 << 20;
@@ -77,7 +69,7 @@ fn snapshots_of_ours_and_of_qemu_live_together() {
     if oracle_missing("snapshots_of_ours_and_of_qemu_live_together") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let original = disk(LEN, 61);
     std::fs::write(&raw, &original).unwrap();
@@ -169,7 +161,7 @@ fn ids_go_before_names_and_entries_of_others_stay_as_they_are() {
     if oracle_missing("ids_go_before_names_and_entries_of_others_stay_as_they_are") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     std::fs::write(&raw, disk(LEN, 71)).unwrap();
     convert(&raw, &image, &[]);
@@ -214,7 +206,7 @@ fn bitmaps_outlive_a_snapshot_and_its_deletion() {
     if oracle_missing("bitmaps_outlive_a_snapshot_and_its_deletion") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let (raw, image) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"));
     let bytes = disk(LEN, 79);
     std::fs::write(&raw, &bytes).unwrap();

@@ -1,10 +1,7 @@
 //! What the header says that is not ours to change.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail by panic, and tells what it skips")]
 
-mod common;
-
+use crate::oracle::{check, oracle_missing, path, run, temp_dir};
 use block::WriteAt;
-use common::{check, oracle_missing, path, run};
 use qcow2::{Image, OpenOptions};
 
 #[test]
@@ -12,7 +9,7 @@ fn unknown_extensions_and_compatible_features_stay_and_autoclear_features_go() {
     if oracle_missing("unknown_extensions_and_compatible_features_stay_and_autoclear_features_go") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let image = dir.path().join("a.qcow2");
     for in_place in [false, true] {
         let _ = std::fs::remove_file(&image);

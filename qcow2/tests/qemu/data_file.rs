@@ -1,17 +1,9 @@
 //! Images whose clusters lie in an external data file, read and written in place, judged by qemu-img.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail by panic, and tells what it skips"
-)]
-
-mod common;
 
 use std::path::Path;
 
+use crate::oracle::{Random, assert_contents, change_by_qemu, check, disk, oracle_missing, path, run, temp_dir};
 use block::{ReadAt, WriteAt, read_vec};
-use common::{Random, assert_contents, change_by_qemu, check, disk, oracle_missing, path, run};
 use qcow2::{Backing, DataFile, Error, Image, OpenOptions};
 
 /// Not a whole number of clusters.
@@ -64,7 +56,7 @@ fn external_data_files_read_as_qemu_wrote_them() {
     if oracle_missing("external_data_files_read_as_qemu_wrote_them") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_image(dir.path(), |image_path, model, raw| {
         let image = Image::open(image_path, &options(false)).unwrap();
         assert_reads(&image, model);
@@ -89,7 +81,7 @@ fn what_is_written_to_an_external_data_file_is_what_qemu_reads() {
     if oracle_missing("what_is_written_to_an_external_data_file_is_what_qemu_reads") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     for_each_image(dir.path(), |path, model, raw| {
         let mut random = Random(71);
         let data_len = std::fs::metadata(path.with_file_name("data")).unwrap().len();
@@ -136,7 +128,7 @@ fn data_files_are_opened_only_where_they_are_allowed() {
     if oracle_missing("data_files_are_opened_only_where_they_are_allowed") {
         return;
     }
-    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (dir, elsewhere) = (temp_dir(), temp_dir());
     let image = dir.path().join("disk.qcow2");
     let create = |data: &Path| {
         let _ = std::fs::remove_file(&image);
@@ -178,7 +170,7 @@ fn what_cannot_be_made_atomic_is_refused_by_name() {
     if oracle_missing("what_cannot_be_made_atomic_is_refused_by_name") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = temp_dir();
     let image = dir.path().join("disk.qcow2");
     let data = format!("data_file={}", path(&dir.path().join("data")));
     run("qemu-img", &["create", "-f", "qcow2", "-o", &data, path(&image), "4M"]);

@@ -1,11 +1,10 @@
 //! What the tests share: the oracle (qemu-img), and bytes to fill disks with.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 /// Whether qemu-img and qemu-io are there. Where they are not, the test is skipped by name; in CI that is a failure.
-pub fn oracle_missing(test: &str) -> bool {
+pub(crate) fn oracle_missing(test: &str) -> bool {
     let there = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|out| out.status.success());
     for tool in ["qemu-img", "qemu-io"] {
         if !there(tool) {
@@ -17,7 +16,13 @@ pub fn oracle_missing(test: &str) -> bool {
     false
 }
 
-pub fn run(tool: &str, args: &[&str]) -> Output {
+/// A directory for images: in memory, where the host has such a place.
+pub(crate) fn temp_dir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+pub(crate) fn run(tool: &str, args: &[&str]) -> Output {
     let mut out = Command::new(tool).args(args).output().unwrap();
     // A program that another test starts at the same moment holds our descriptors, and their locks, until its exec.
     for _ in 0..50 {
@@ -31,21 +36,21 @@ pub fn run(tool: &str, args: &[&str]) -> Output {
     out
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// The image has neither errors nor leaks.
-pub fn check(image: &Path) {
+pub(crate) fn check(image: &Path) {
     run("qemu-img", &["check", "-f", "qcow2", path(image)]);
 }
 
 /// The image holds these bytes, as QEMU reads it.
-pub fn assert_contents(image: &Path, expected: &[u8]) {
+pub(crate) fn assert_contents(image: &Path, expected: &[u8]) {
     let raw = image.with_extension("contents");
     run("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", path(image), path(&raw)]);
     let found = std::fs::read(&raw).unwrap();
@@ -56,7 +61,7 @@ pub fn assert_contents(image: &Path, expected: &[u8]) {
 
 /// Has qemu-io write, zero and discard at random, so that subclusters of one cluster are held in different ways; `model`
 /// follows.
-pub fn change_by_qemu(image: &Path, model: &mut [u8], random: &mut Random, steps: usize) {
+pub(crate) fn change_by_qemu(image: &Path, model: &mut [u8], random: &mut Random, steps: usize) {
     let mut commands = Vec::new();
     for step in 0..steps {
         let grain = [512, 512, 2048, 16_384][random.below(4) as usize];
@@ -75,27 +80,27 @@ pub fn change_by_qemu(image: &Path, model: &mut [u8], random: &mut Random, steps
 }
 
 /// A small generator of pseudo-random numbers, so that each failure can be repeated.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }
 
 /// A disk with noise, text that compresses, and holes.
-pub fn disk(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn disk(len: usize, seed: u64) -> Vec<u8> {
     let mut random = Random(seed | 1);
     let mut bytes = vec![0; len];
     let mut at = 0;

@@ -1,0 +1,20 @@
+//! The crate beside QEMU's own programs: images that they make and we read, and those that we make and they judge.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail by panic, and tells what it skips"
+)]
+
+mod bitmaps;
+mod check;
+mod commit;
+mod crash;
+mod data_file;
+mod extended_l2;
+mod header;
+mod oracle;
+mod read;
+mod resize;
+mod snapshots;
+mod write;
