@@ -29,6 +29,10 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Print files of the guest
     Cat(Cat),
+    /// Copy files and directories of the guest to a folder
+    CopyOut(CopyOut),
+    /// Say which files differ between two guests; exit code 3 if any does
+    Diff(Diff),
     /// Work on image files, with the names and options of qemu-img
     #[command(subcommand)]
     Image(image::Image),
@@ -186,6 +190,39 @@ pub(crate) struct Cat {
     /// Files of the guest
     #[arg(required = true)]
     pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CopyOut {
+    /// Image to look into
+    pub(crate) image: PathBuf,
+    /// Files and directories of the guest, and the folder to copy them to
+    #[arg(required = true, num_args = 2.., value_name = "PATH|FOLDER")]
+    pub(crate) paths: Vec<String>,
+    #[command(flatten)]
+    pub(crate) open: Open,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Diff {
+    /// Image to compare from
+    pub(crate) old: PathBuf,
+    /// Image to compare with it
+    pub(crate) new: PathBuf,
+    /// Directory or file of the guests
+    #[arg(default_value = "/")]
+    pub(crate) path: String,
+    /// Times of the last change of contents as well
+    #[arg(long)]
+    pub(crate) times: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print nothing: the exit code says it
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) open: Open,
 }

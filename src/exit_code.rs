@@ -11,8 +11,8 @@ pub(crate) enum ExitCode {
     Error = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// `audit` found something to seal.
-    NotSealed = 3,
+    /// `audit` found something to seal, `diff` something that differs.
+    Found = 3,
     /// A warning under `--strict`; nothing was written.
     Strict = 4,
 }

@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Audit) -> Result<ExitCode> {
         let started = Instant::now();
         let report = audit_one(image, args, &selection)?;
         if !report.is_sealed() {
-            code = ExitCode::NotSealed;
+            code = ExitCode::Found;
         }
         if !args.print.json {
             render::text::audit(&report, &args.print, started.elapsed());

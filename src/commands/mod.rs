@@ -2,6 +2,8 @@
 
 mod audit;
 mod cat;
+mod copy_out;
+mod diff;
 pub(crate) mod image;
 mod inspect;
 mod ls;
@@ -28,6 +30,8 @@ pub(crate) fn run(args: &Args) -> Result<ProcessExitCode> {
         Command::Operations(args) => operations::run(args),
         Command::Ls(args) => ls::run(args),
         Command::Cat(args) => cat::run(args),
+        Command::CopyOut(args) => copy_out::run(args),
+        Command::Diff(args) => diff::run(args),
         // With qemu-img's own exit codes.
         Command::Image(args) => return image::run(args),
     };

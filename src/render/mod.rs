@@ -219,6 +219,26 @@ impl ListedFile {
     }
 }
 
+/// What `diff` found of one path.
+#[derive(Debug, Serialize)]
+pub(crate) struct Difference {
+    #[serde(rename = "difference")]
+    pub(crate) kind: DifferenceKind,
+    #[serde(flatten)]
+    pub(crate) file: ListedFile,
+    /// What differs in a file that both have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DifferenceKind {
+    Removed,
+    Added,
+    Changed,
+}
+
 /// Text from an image or a guest, fit for a terminal: control characters are escaped.
 pub(crate) fn escape(text: &str) -> String {
     GuestPath::from(text.as_bytes()).to_string()

@@ -8,7 +8,7 @@ use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 use seal::Action;
 
-use super::{GuestFacts, ImageReport, Inspection, ListedFile};
+use super::{Difference, DifferenceKind, GuestFacts, ImageReport, Inspection, ListedFile};
 use crate::args::Print;
 
 const BOLD: Style = Style::new().bold();
@@ -187,6 +187,25 @@ pub(crate) fn files(files: &[ListedFile], long: bool, whole_path: bool) {
             println!("{name}");
         }
     }
+}
+
+/// What differs between two guests, a line for each path.
+pub(crate) fn differences(differences: &[Difference]) {
+    for difference in differences {
+        let path = &difference.file.path;
+        match difference.kind {
+            DifferenceKind::Removed => println!("{ERROR}-{ERROR:#} {path}"),
+            DifferenceKind::Added => println!("{GOOD}+{GOOD:#} {path}"),
+            DifferenceKind::Changed => {
+                println!("{WARNING}~{WARNING:#} {path}  {DIM}{}{DIM:#}", difference.changes.join(", "));
+            }
+        }
+    }
+}
+
+/// Something that a user should know, and that is no error.
+pub(crate) fn warning(text: &str) {
+    eprintln!("{WARNING}warning:{WARNING:#} {text}");
 }
 
 /// `0644` as `rw-r--r--`.
