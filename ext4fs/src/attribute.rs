@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::features::Compat;
 use crate::file_system::FileSystem;
-use crate::file_write::check_writable;
+use crate::file_write::check_changeable;
 use crate::inode::Inode;
 use crate::metadata::Timestamp;
 use crate::metadata_cache::BlockKind;
@@ -44,7 +44,7 @@ impl FileSystem {
     pub fn set_xattr(&mut self, inode: u32, name: &[u8], value: &[u8]) -> Result<()> {
         self.change(|fs| {
             let mut inode = fs.inode(inode)?;
-            check_writable(&inode)?;
+            check_changeable(&inode)?;
             let mut attributes = fs.attributes(&inode)?;
             match attributes.iter_mut().find(|attribute| attribute.name == name) {
                 Some(attribute) if attribute.value == value => return Ok(()),
@@ -62,7 +62,7 @@ impl FileSystem {
     pub fn remove_xattr(&mut self, inode: u32, name: &[u8]) -> Result<()> {
         self.change(|fs| {
             let mut inode = fs.inode(inode)?;
-            check_writable(&inode)?;
+            check_changeable(&inode)?;
             let mut attributes = fs.attributes(&inode)?;
             let before = attributes.len();
             attributes.retain(|attribute| attribute.name != name);
@@ -94,7 +94,7 @@ impl FileSystem {
     fn change_inode(&mut self, number: u32, change: impl FnOnce(&mut Inode)) -> Result<()> {
         self.change(|fs| {
             let mut inode = fs.inode(number)?;
-            check_writable(&inode)?;
+            check_changeable(&inode)?;
             change(&mut inode);
             inode.set_changed(fs.clock);
             fs.write_inode(&inode)

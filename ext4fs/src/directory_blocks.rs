@@ -85,6 +85,10 @@ impl DirectoryBlocks for Directory<'_> {
         !self.inode.flags().contains(InodeFlags::CASEFOLD)
     }
 
+    fn has_encrypted_names(&self) -> bool {
+        self.inode.flags().contains(InodeFlags::ENCRYPT)
+    }
+
     fn read(&self, block: u32) -> Result<Vec<u8>> {
         self.fs.read_directory_block(self.inode, block)
     }
@@ -105,6 +109,14 @@ impl DirectoryBlocks for DirectoryMut<'_> {
 
     fn is_indexed(&self) -> bool {
         self.inode.flags().contains(InodeFlags::INDEX)
+    }
+
+    fn hashes_plain_names(&self) -> bool {
+        !self.inode.flags().contains(InodeFlags::CASEFOLD)
+    }
+
+    fn has_encrypted_names(&self) -> bool {
+        self.inode.flags().contains(InodeFlags::ENCRYPT)
     }
 
     fn read(&self, block: u32) -> Result<Vec<u8>> {
@@ -149,4 +161,10 @@ pub(crate) fn check_name(name: &[u8]) -> Result<()> {
         || name == b".."
         || name.iter().any(|byte| matches!(byte, b'/' | 0));
     if bad { Err(Error::InvalidName) } else { Ok(()) }
+}
+
+/// Whether a name can be that of an entry of `parent`: where names are encrypted any bytes can.
+pub(crate) fn check_old_name(parent: &Inode, name: &[u8]) -> Result<()> {
+    let encrypted = parent.flags().contains(InodeFlags::ENCRYPT);
+    if encrypted && !matches!(name, b"." | b"..") { Ok(()) } else { check_name(name) }
 }

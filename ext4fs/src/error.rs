@@ -59,6 +59,9 @@ pub enum Error {
     /// The inode is marked immutable or append-only.
     #[error("inode {0} is immutable or append-only")]
     NotPermitted(u32),
+    /// Multiple mount protection (feature `mmp`) says that somebody uses the file system.
+    #[error("the file system is in use: {0}")]
+    InUse(String),
     /// An argument makes no sense (a directory moved into itself, say).
     #[error("invalid argument: {0}")]
     Invalid(&'static str),

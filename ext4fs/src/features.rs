@@ -88,8 +88,7 @@ impl Incompat {
         .union(Self::ENCRYPT)
         .union(Self::CASEFOLD);
 
-    const NOT_WRITABLE: Self =
-        Self::MMP.union(Self::EA_INODE).union(Self::INLINE_DATA).union(Self::ENCRYPT).union(Self::CASEFOLD);
+    const NOT_WRITABLE: Self = Self::EA_INODE.union(Self::INLINE_DATA).union(Self::CASEFOLD);
 }
 
 impl RoCompat {
@@ -100,6 +99,7 @@ impl RoCompat {
         .union(Self::DIR_NLINK)
         .union(Self::EXTRA_ISIZE)
         .union(Self::METADATA_CSUM)
+        .union(Self::VERITY)
         .union(Self::ORPHAN_PRESENT);
 }
 
@@ -170,10 +170,10 @@ mod tests {
         };
         let refused = features.check_readable().unwrap_err().to_string();
         assert_eq!(refused, "unsupported: feature dirdata, 0x80000000");
-        features.incompat = Incompat::MMP;
+        features.incompat = Incompat::CASEFOLD;
         features.check_readable().unwrap();
         let reason = features.read_only_reason().unwrap();
-        assert_eq!(reason, "writing is not supported with feature mmp, bigalloc, 0x40000000");
+        assert_eq!(reason, "writing is not supported with feature casefold, bigalloc, 0x40000000");
         features.incompat = Incompat::EXTENTS;
         features.ro_compat = RoCompat::METADATA_CSUM;
         assert_eq!(features.read_only_reason(), None);

@@ -31,7 +31,7 @@ impl FileSystem {
             let expected = format!("a target has at most {MAX_SYMLINK_LEN} bytes, found {size}");
             return Err(Error::corrupt("symbolic link", format_args!("inode {}", inode.number), expected));
         }
-        if inode.is_fast_symlink(&self.superblock) {
+        if inode.is_fast_symlink(&self.superblock) && !inode.flags().contains(InodeFlags::ENCRYPT) {
             return Ok(inode.raw.i_block[..size as usize].to_vec());
         }
         let mut target = vec![0; size as usize];

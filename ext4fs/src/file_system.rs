@@ -53,7 +53,8 @@ impl FileSystem {
     /// written at once where the file system can be written, and else only seen. Otherwise nothing is written.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] or [`Error::Unsupported`] where there is no file system that can be read.
+    /// [`Error::Corrupt`] or [`Error::Unsupported`] where there is no file system that can be read; [`Error::InUse`]
+    /// where multiple mount protection tells that another host uses it.
     pub fn open(device: Arc<dyn WriteAt>, options: &OpenOptions) -> Result<Self> {
         Self::open_device(Device::Writable(device), options)
     }
@@ -76,6 +77,9 @@ impl FileSystem {
         let superblock = Superblock::decode(&bytes, device.len())?;
         let cache = MetadataCache::new(device, superblock.block_size, superblock.blocks_count);
         let mut fs = Self::load(superblock, cache, options)?;
+        if fs.read_only.is_none() {
+            fs.check_not_in_use()?;
+        }
         if fs.superblock.needs_recovery() {
             fs = fs.recover(options)?;
         }
@@ -188,6 +192,7 @@ impl FileSystem {
     }
 
     fn write_everything(&mut self) -> Result<()> {
+        self.check_not_in_use()?;
         let per_block = self.superblock.descriptors_per_block() as usize;
         let size = self.superblock.descriptor_size;
         for number in 0..self.groups.len() {

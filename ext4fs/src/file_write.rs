@@ -53,7 +53,14 @@ impl FileSystem {
 
     fn writable_file(&self, number: u32) -> Result<Inode> {
         let inode = self.file_inode(number)?;
-        check_writable(&inode)?;
+        check_changeable(&inode)?;
+        let flags = inode.flags();
+        if flags.contains(InodeFlags::ENCRYPT) {
+            return Err(Error::Unsupported(format!("inode {number} is encrypted")));
+        }
+        if flags.contains(InodeFlags::VERITY) {
+            return Err(Error::Unsupported(format!("inode {number} is sealed by verity")));
+        }
         Ok(inode)
     }
 
@@ -204,17 +211,10 @@ impl FileSystem {
     }
 }
 
-/// Whether an inode's contents and names may be changed.
-pub(crate) fn check_writable(inode: &Inode) -> Result<()> {
+/// Fails where an inode is marked as one that must stay as it is.
+pub(crate) fn check_changeable(inode: &Inode) -> Result<()> {
     if inode.flags().intersects(InodeFlags::IMMUTABLE | InodeFlags::APPEND) {
         return Err(Error::NotPermitted(inode.number));
-    }
-    if inode.flags().intersects(InodeFlags::INLINE_DATA | InodeFlags::ENCRYPT | InodeFlags::VERITY) {
-        return Err(Error::Unsupported(format!(
-            "writing inode {} with its flags {:#x}",
-            inode.number,
-            inode.flags().bits()
-        )));
     }
     Ok(())
 }

@@ -115,12 +115,18 @@ impl Inode {
 
     /// Whether a symbolic link's target is in `i_block`: no block but that of the extended attributes is counted.
     pub(crate) fn is_fast_symlink(&self, superblock: &Superblock) -> bool {
+        // Where values of attributes may lie in inodes, their blocks are counted here, too, and only the length tells.
+        if superblock.features.incompat.contains(Incompat::EA_INODE) {
+            return self.is_symlink()
+                && self.raw.i_size_lo.get() < self.raw.i_block.len() as u32
+                && !self.flags().intersects(InodeFlags::EXTENTS | InodeFlags::INLINE_DATA);
+        }
         let attributes = if self.xattr_block() == 0 { 0 } else { (superblock.block_size / 512) as u64 };
         let mapped = self.sectors(superblock).saturating_sub(attributes * u64::from(superblock.cluster_ratio));
         self.is_symlink()
             && mapped == 0
             && self.raw.i_size_lo.get() < self.raw.i_block.len() as u32
-            && !self.flags().intersects(InodeFlags::EXTENTS | InodeFlags::INLINE_DATA | InodeFlags::ENCRYPT)
+            && !self.flags().intersects(InodeFlags::EXTENTS | InodeFlags::INLINE_DATA)
     }
 
     pub(crate) fn flags(&self) -> InodeFlags {

@@ -1,11 +1,11 @@
 //! Names: making inodes with a name, giving them other names, renaming.
 
 use crate::directory::{self, Entry};
-use crate::directory_blocks::check_name;
+use crate::directory_blocks::{check_name, check_old_name};
 use crate::extent_edit::init_root;
 use crate::features::{Incompat, RoCompat};
 use crate::file_system::{FileSystem, ROOT_INODE};
-use crate::file_write::check_writable;
+use crate::file_write::check_changeable;
 use crate::inode::{Inode, InodeFlags};
 use crate::limits::{MAX_LINKS, MAX_SYMLINK_LEN};
 use crate::metadata::{FileKind, NewNode, Ownership};
@@ -39,7 +39,7 @@ impl FileSystem {
             if target.is_some_and(|t| t.is_empty() || t.len() > fs.max_target_len() || t.contains(&0)) {
                 return Err(Error::Invalid("a target has from 1 byte to less than a block, and no NUL"));
             }
-            fs.require_blocks(NAME_BLOCKS)?;
+            fs.check_room_for_name(&parent, name)?;
             let number = fs.allocate_inode(directory, kind == FileKind::Directory)?;
             let mut inode = fs.fresh_inode(number, kind, ownership);
             match target {
@@ -81,7 +81,7 @@ impl FileSystem {
                 return Err(Error::AlreadyExists);
             }
             let mut inode = fs.inode(inode)?;
-            check_writable(&inode)?;
+            check_changeable(&inode)?;
             let kind = inode.kind()?;
             if kind == FileKind::Directory {
                 return Err(Error::IsADirectory(inode.number));
@@ -89,7 +89,7 @@ impl FileSystem {
             if inode.links() >= MAX_LINKS {
                 return Err(Error::TooManyLinks(inode.number));
             }
-            fs.require_blocks(NAME_BLOCKS)?;
+            fs.check_room_for_name(&parent, name)?;
             inode.set_links(inode.links() + 1);
             inode.set_changed(fs.clock);
             fs.write_inode(&inode)?;
@@ -105,13 +105,13 @@ impl FileSystem {
     /// target cannot be replaced; [`Error::Invalid`] where a directory would be moved into itself.
     pub fn rename(&mut self, from: u32, from_name: &[u8], to: u32, to_name: &[u8]) -> Result<()> {
         self.change(|fs| {
-            check_name(from_name)?;
             let old_parent = fs.directory_inode(from)?;
-            check_writable(&old_parent)?;
+            check_old_name(&old_parent, from_name)?;
+            check_changeable(&old_parent)?;
             let new_parent = fs.directory_for_new_name(to, to_name)?;
             let entry = fs.find_entry(&old_parent, from_name)?.ok_or(Error::NotFound)?;
             let mut inode = fs.inode(entry.inode)?;
-            check_writable(&inode)?;
+            check_changeable(&inode)?;
             let kind = inode.kind()?;
             if kind == FileKind::Directory && from != to {
                 fs.check_not_below(to, inode.number)?;
@@ -126,7 +126,9 @@ impl FileSystem {
             if moves_directory && !replaces_directory {
                 fs.check_room_for_subdirectory(&new_parent)?;
             }
-            fs.require_blocks(NAME_BLOCKS)?;
+            if replaced.is_none() {
+                fs.check_room_for_name(&new_parent, to_name)?;
+            }
             if let Some(replaced) = replaced {
                 let format = fs.directory_format.clone();
                 let mut blocks = fs.directory_mut(new_parent)?;
@@ -187,7 +189,10 @@ impl FileSystem {
     fn directory_for_new_name(&self, directory: u32, name: &[u8]) -> Result<Inode> {
         check_name(name)?;
         let inode = self.directory_inode(directory)?;
-        check_writable(&inode)?;
+        check_changeable(&inode)?;
+        if inode.flags().contains(InodeFlags::ENCRYPT) {
+            return Err(Error::Unsupported(format!("new names in inode {directory}, whose names are encrypted")));
+        }
         Ok(inode)
     }
 
@@ -226,6 +231,12 @@ impl FileSystem {
         self.superblock.features.ro_compat.contains(RoCompat::DIR_NLINK)
     }
 
+    /// Fails, before anything is changed, where a directory cannot take another name.
+    fn check_room_for_name(&self, parent: &Inode, name: &[u8]) -> Result<()> {
+        self.require_blocks(NAME_BLOCKS)?;
+        directory::check_room(&self.directory(parent)?, &self.directory_format, name)
+    }
+
     fn check_room_for_subdirectory(&self, parent: &Inode) -> Result<()> {
         if parent.links() >= MAX_LINKS && !self.dir_nlink() { Err(Error::TooManyLinks(parent.number)) } else { Ok(()) }
     }
@@ -252,7 +263,7 @@ impl FileSystem {
     /// The inode that a rename replaces, if something of `kind` may replace it.
     fn replaceable(&self, number: u32, kind: FileKind) -> Result<Inode> {
         let target = self.inode(number)?;
-        check_writable(&target)?;
+        check_changeable(&target)?;
         match (kind == FileKind::Directory, target.is_directory()) {
             (true, false) => Err(Error::NotADirectory(number)),
             (false, true) => Err(Error::IsADirectory(number)),

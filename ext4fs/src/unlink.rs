@@ -1,9 +1,9 @@
 //! Taking names away, and inodes with their last name.
 
 use crate::directory;
-use crate::directory_blocks::check_name;
+use crate::directory_blocks::check_old_name;
 use crate::file_system::FileSystem;
-use crate::file_write::check_writable;
+use crate::file_write::check_changeable;
 use crate::inode::Inode;
 use crate::{Error, Result};
 
@@ -65,12 +65,12 @@ impl FileSystem {
     }
 
     fn removable(&self, directory: u32, name: &[u8]) -> Result<Inode> {
-        check_name(name)?;
         let parent = self.directory_inode(directory)?;
-        check_writable(&parent)?;
+        check_old_name(&parent, name)?;
+        check_changeable(&parent)?;
         let entry = self.find_entry(&parent, name)?.ok_or(Error::NotFound)?;
         let inode = self.inode(entry.inode)?;
-        check_writable(&inode)?;
+        check_changeable(&inode)?;
         if inode.number < self.superblock.first_inode {
             let expected = "an inode of the file system's own has no name";
             return Err(Error::corrupt("directory entry", format_args!("inode {}", inode.number), expected));

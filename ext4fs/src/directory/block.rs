@@ -45,7 +45,7 @@ impl Slot {
     }
 
     /// The bytes that the entry needs, 0 for one not in use.
-    fn needed(&self) -> usize {
+    pub(super) fn needed(&self) -> usize {
         if self.inode == 0 { 0 } else { rec_len_for(self.name_len) }
     }
 }

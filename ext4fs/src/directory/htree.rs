@@ -73,6 +73,23 @@ pub(super) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &
     Err(Error::corrupt("htree", Place { inode: dir.inode(), block: 0 }, "must have room once it was split".to_owned()))
 }
 
+/// Fails where [`insert`] would.
+pub(super) fn check_room(dir: &dyn DirectoryBlocks, f: &DirectoryFormat, name: &[u8]) -> Result<()> {
+    let path = Path::probe(dir, f, name)?;
+    let full = path.indexes.iter().all(|index| index.is_full(f));
+    if !full || path.indexes.first().is_some_and(|root| root.levels() < usize::from(max_levels(f))) {
+        return Ok(());
+    }
+    let number = path.leaf(dir)?;
+    let place = Place { inode: dir.inode(), block: number };
+    let bytes = read_block(dir, f, number)?;
+    let mut needed = block::rec_len_for(name.len());
+    for slot in block::slots(&bytes, block::entries_end(f), place) {
+        needed += slot?.needed();
+    }
+    if needed <= block::entries_end(f) { Ok(()) } else { Err(Error::NoSpace("the directory's index is full")) }
+}
+
 /// Moves the entries of a directory of one block to a second, makes the first the root of a tree, and adds the entry.
 pub(super) fn convert_and_insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &Entry) -> Result<()> {
     if HashKind::from_version(f.default_hash).is_none() {

@@ -56,6 +56,10 @@ pub(crate) trait DirectoryBlocks {
     fn hashes_plain_names(&self) -> bool {
         true
     }
+    /// Whether names are ciphertext, in which any byte may be.
+    fn has_encrypted_names(&self) -> bool {
+        false
+    }
     /// The block's bytes, as long as a block. A hole is an error.
     fn read(&self, block: u32) -> Result<Vec<u8>>;
 }
@@ -139,7 +143,8 @@ pub(crate) fn list(dir: &dyn DirectoryBlocks, f: &DirectoryFormat) -> Result<Vec
                 continue;
             }
             let entry = slot.to_entry(f, &bytes);
-            if entry.name.is_empty() || entry.name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+            let any_byte = dir.has_encrypted_names();
+            if entry.name.is_empty() || (!any_byte && entry.name.iter().any(|byte| matches!(byte, b'/' | 0))) {
                 return Err(Error::corrupt(
                     "directory entry",
                     place,
@@ -175,6 +180,17 @@ pub(crate) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &
         index::unindex(dir, f)?;
     }
     if dir.is_indexed() { htree::insert(dir, f, e) } else { linear::insert(dir, f, e) }
+}
+
+/// Fails where [`insert`] would find no room for a name, and where a block that it would change is malformed.
+///
+/// # Errors
+/// As [`insert`].
+pub(crate) fn check_room(dir: &dyn DirectoryBlocks, f: &DirectoryFormat, name: &[u8]) -> Result<()> {
+    if dir.is_indexed() && !dir.hashes_plain_names() {
+        return Err(Error::Unsupported(format!("inode {}: hashes of folded names", dir.inode())));
+    }
+    if dir.is_indexed() && f.indexed { htree::check_room(dir, f, name) } else { Ok(()) }
 }
 
 /// Removes the entry of this name and wipes its bytes, and returns what it was.

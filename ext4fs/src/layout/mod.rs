@@ -5,6 +5,7 @@ pub(crate) mod group_descriptor;
 pub(crate) mod htree;
 pub(crate) mod inode;
 pub(crate) mod journal;
+pub(crate) mod mmp;
 pub(crate) mod orphan_file;
 pub(crate) mod superblock;
 pub(crate) mod xattr;

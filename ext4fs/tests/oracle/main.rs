@@ -10,6 +10,7 @@ mod common;
 mod corrupt;
 mod directory;
 mod extents;
+mod features;
 mod model;
 mod read;
 mod recovery;
