@@ -10,6 +10,7 @@ use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
 use crate::l2_entry::{self, COPIED, L2Entry, OFFSET, RawEntry, Subclusters};
 use crate::l2_table::L2Table;
+use crate::occupied::Occupied;
 use crate::refcount::{RefcountTable, encode_block};
 use crate::references::{Accounting, References, Scope};
 use crate::snapshot::{self, Entry};
@@ -93,6 +94,9 @@ pub(crate) fn commit(image: &Image, accounting: &Accounting, mut changes: Change
     let new_l1 = changes.relayout.as_mut().and_then(|relayout| relayout.l1.as_mut()).map(std::mem::take);
     let old_l1 = new_l1.map(|l1| std::mem::replace(&mut state.l1, l1));
     let result = commit_to(image, state, accounting, changes);
+    if state.occupied.is_some() && result.is_ok() {
+        state.occupied = Some(Occupied::read(image, state)?);
+    }
     if let (Err(_), Some(l1)) = (&result, old_l1) {
         state.l1 = l1;
     }

@@ -67,7 +67,11 @@ impl Image {
             return Ok(());
         };
         if *entry & OFFSET != 0 {
-            return Ok(self.storage.write_at(*entry & OFFSET, bytes)?);
+            let place = *entry & OFFSET;
+            if let Some(occupied) = &self.state().occupied {
+                occupied.check("bitmap data", place, bytes.len() as u64)?;
+            }
+            return Ok(self.storage.write_at(place, bytes)?);
         }
         if *entry & 1 != 0 {
             return Ok(()); // all are set

@@ -18,6 +18,16 @@ pub enum Error {
     /// The image contradicts itself or the format.
     #[error("{0}")]
     Corrupt(Corrupt),
+    /// Something lies, or would have been written, where metadata is.
+    #[error("corrupt image: the {structure} lies over the {occupant} at offset {offset:#x}")]
+    Overlap {
+        /// What was to be written there, or freed, or is there, too.
+        structure: &'static str,
+        /// The metadata that is there.
+        occupant: &'static str,
+        /// Where they meet in the file, in bytes.
+        offset: u64,
+    },
     /// The image uses a feature that this crate does not handle.
     #[error("unsupported: {0}")]
     Unsupported(String),
@@ -85,6 +95,16 @@ impl Error {
     /// A contradiction in `structure` at `offset`: `expected` is the rule with the value found.
     pub(crate) fn corrupt(structure: &'static str, offset: u64, expected: impl Into<String>) -> Self {
         Self::Corrupt(Corrupt { structure, offset, expected: expected.into() })
+    }
+
+    /// Whether the metadata itself is wrong, so that nothing more must be written by it. (A compressed stream that cannot be
+    /// read is lost data, and leads nowhere.)
+    pub(crate) fn is_corruption(&self) -> bool {
+        match self {
+            Self::Overlap { .. } => true,
+            Self::Corrupt(corrupt) => corrupt.structure != "compressed cluster",
+            _ => false,
+        }
     }
 }
 

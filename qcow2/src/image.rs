@@ -1,7 +1,7 @@
 //! An open image.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use block::{Access, HostFile, ReadAt, Storage};
@@ -15,9 +15,10 @@ use crate::geometry::Geometry;
 use crate::header::Header;
 use crate::header_extension::Extensions;
 use crate::l2_table::L2Table;
+use crate::occupied::Occupied;
 use crate::read::read_structure;
 use crate::refcount::RefcountTable;
-use crate::{Backing, Compression, DataFile, Error, Result, data_file};
+use crate::{Backing, Compression, DataFile, Error, Result, commit, data_file};
 
 /// How an image is opened. By default for reading only, and nothing that it names is opened.
 #[derive(Debug, Clone, Default)]
@@ -105,8 +106,17 @@ pub struct Image {
     pub(crate) decompressed: Cache<u64, Arc<[u8]>>,
     /// The enabled bitmaps, once something was written in place.
     pub(crate) tracked: Mutex<Option<Vec<Tracked>>>,
-    poisoned: AtomicBool,
+    /// One of [`SOUND`], [`WRITE_FAILED`], [`CORRUPTION_FOUND`].
+    soundness: AtomicU8,
+    /// Whether the corrupt bit is to be set where corruption is found.
+    pub(crate) marks_corruption: bool,
 }
+
+const SOUND: u8 = 0;
+/// What is in memory may not be what is on the disk.
+const WRITE_FAILED: u8 = 1;
+/// The metadata is not to be trusted.
+const CORRUPTION_FOUND: u8 = 2;
 
 /// What changes when the image is written.
 #[derive(Debug)]
@@ -116,6 +126,8 @@ pub(crate) struct State {
     pub(crate) refcounts: RefcountTable,
     /// No cluster before this one is free.
     pub(crate) first_free: u64,
+    /// Where metadata is, once something is written in place.
+    pub(crate) occupied: Option<Occupied>,
 }
 
 impl std::fmt::Debug for Image {
@@ -216,11 +228,12 @@ impl Image {
             geometry,
             version: header.version,
             compression: header.compression,
-            state: RwLock::new(State { header, l1, refcounts, first_free: 0 }),
+            state: RwLock::new(State { header, l1, refcounts, first_free: 0, occupied: None }),
             l2_tables: Cache::new(tables),
             decompressed: Cache::new(clusters),
             tracked: Mutex::new(None),
-            poisoned: AtomicBool::new(false),
+            soundness: AtomicU8::new(SOUND),
+            marks_corruption: options.writable && !options.repair,
         })
     }
 
@@ -236,28 +249,73 @@ impl Image {
         if !self.writable {
             return Err(Error::ReadOnly("it was opened for reading"));
         }
-        if self.poisoned.load(Ordering::Acquire) {
-            return Err(Error::Poisoned);
+        self.check_sound()
+    }
+
+    fn check_sound(&self) -> Result<()> {
+        match self.soundness.load(Ordering::Acquire) {
+            SOUND => Ok(()),
+            CORRUPTION_FOUND => Err(Error::ReadOnly("its metadata was found to be corrupt")),
+            _ => Err(Error::Poisoned),
         }
-        Ok(())
     }
 
     pub(crate) fn check_repairable(&self) -> Result<()> {
         if !self.repairable {
             return Err(Error::ReadOnly("it was not opened for a repair"));
         }
-        if self.poisoned.load(Ordering::Acquire) {
-            return Err(Error::Poisoned);
-        }
-        Ok(())
+        self.check_sound()
     }
 
     /// Runs a change of the file; if it fails, memory and file may differ, so no further change is allowed.
     pub(crate) fn poison_on_error<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
         let result = change();
-        if result.is_err() {
-            self.poisoned.store(true, Ordering::Release);
+        if let Err(error) = &result {
+            let found = if error.is_corruption() { CORRUPTION_FOUND } else { WRITE_FAILED };
+            let _ = self.soundness.compare_exchange(SOUND, found, Ordering::AcqRel, Ordering::Acquire);
         }
         result
+    }
+
+    /// Passes on what a call on the disk returns. Where that is corruption of the metadata, and the image is open for writing
+    /// in place, it is marked as corrupt, as QEMU does: nobody is to write it before it is repaired.
+    pub(crate) fn mark_if_corrupt<T>(&self, result: Result<T>) -> Result<T> {
+        let found = result.as_ref().is_err_and(Error::is_corruption);
+        if found && self.marks_corruption {
+            let before = self.soundness.compare_exchange(SOUND, CORRUPTION_FOUND, Ordering::AcqRel, Ordering::Acquire);
+            // After a failed write, what looks wrong may be right on the disk.
+            if before != Err(WRITE_FAILED) {
+                // The caller learns of the corruption, which weighs more than that the mark could not be written.
+                let _ = self.write_corrupt_bit();
+            }
+        }
+        result
+    }
+
+    fn write_corrupt_bit(&self) -> Result<()> {
+        let state = &mut *self.state_mut();
+        let mut roots = state.header.roots;
+        // Version 2 has no such bit.
+        if self.version < 3 || roots.incompatible.contains(Incompatible::CORRUPT) {
+            return Ok(());
+        }
+        roots.incompatible.insert(Incompatible::CORRUPT);
+        commit::write_roots(self, state, &roots)?;
+        state.header.roots = roots;
+        Ok(())
+    }
+
+    /// Makes all that was written safe, and closes the image: the only way to learn whether that worked. (Dropping an image
+    /// writes nothing.)
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Poisoned`] where an earlier write failed, and [`Error::ReadOnly`] where the metadata was found
+    /// to be corrupt: then something that was to be written is not.
+    pub fn close(self) -> Result<()> {
+        if !self.writable && !self.repairable {
+            return Ok(());
+        }
+        self.check_sound()?;
+        self.flush_all()
     }
 }

@@ -68,6 +68,7 @@ mod limits;
 mod map;
 mod measure;
 mod named_file;
+mod occupied;
 mod read;
 mod reclaim;
 mod refcount;

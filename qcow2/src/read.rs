@@ -254,7 +254,8 @@ impl ReadAt for Image {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> block::Result<()> {
         BlockError::check_range(offset, buf.len() as u64, self.geometry.disk_len)?;
         // The lock is held until the bytes are read, so that a cluster freed meanwhile is not read after its reuse.
-        Ok(self.read_in(&self.state(), offset, buf)?)
+        let read = self.read_in(&self.state(), offset, buf);
+        Ok(self.mark_if_corrupt(read)?)
     }
 
     fn extent_at(&self, offset: u64, max_len: u64) -> block::Result<Extent> {

@@ -73,7 +73,9 @@ impl Image {
     /// # Errors
     /// [`Error::Corrupt`] for metadata that contradicts itself, [`Error::Io`]; [`Error::Unsupported`] with an external
     /// data file, whose clusters no switch of the header exchanges.
-    pub fn begin(self) -> Result<Transaction> {
+    pub fn begin(mut self) -> Result<Transaction> {
+        // A transaction that is dropped leaves the file as it was.
+        self.marks_corruption = false;
         self.refuse_external_data("a transaction")?;
         let accounting = Accounting::take(&self, &self.state())?;
         Ok(Transaction {

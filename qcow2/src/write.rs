@@ -12,6 +12,7 @@ use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
 use crate::l2_entry::{COPIED, L2Entry, RawEntry, Subclusters};
 use crate::l2_table::L2Table;
+use crate::occupied::Occupied;
 use crate::read::MappedKind;
 use crate::refcount::encode_block;
 use crate::references::Accounting;
@@ -25,6 +26,11 @@ impl Image {
     /// room in the refcount table for `clusters` more.
     pub(crate) fn prepare(&self, clusters: u64) -> Result<()> {
         self.check_writable()?;
+        if self.state().occupied.is_none() {
+            let mut state = self.state_mut();
+            let occupied = Occupied::read(self, &state)?;
+            state.occupied = Some(occupied);
+        }
         let needed = {
             let state = self.state();
             self.check_data_layout(&state)?;
@@ -67,7 +73,10 @@ impl Image {
             let (within, part) = self.part_in(cluster, offset, buf);
             match self.entry(&state, cluster)? {
                 (entry, true) => match self.place_of(entry, within, part.len()) {
-                    Some(at) => targets.push((at, part)),
+                    Some(at) => {
+                        self.check_data(&state, at, part.len() as u64)?;
+                        targets.push((at, part));
+                    }
                     None => return Ok(false),
                 },
                 _ => return Ok(false),
@@ -84,6 +93,14 @@ impl Image {
         let (first, end) = self.geometry.subclusters_of(within as u64, len as u64);
         let held = Subclusters::mask(first, end) & !entry.subclusters().allocated == 0;
         entry.own_host().filter(|_| held).map(|host| host + within as u64)
+    }
+
+    /// Makes sure that no metadata is where data is to be written, or freed.
+    fn check_data(&self, state: &State, offset: u64, len: u64) -> Result<()> {
+        match &state.occupied {
+            Some(occupied) if self.data.is_none() => occupied.check("data cluster", offset, len),
+            _ => Ok(()),
+        }
     }
 
     fn clusters_of(&self, offset: u64, len: u64) -> impl Iterator<Item = GuestCluster> + use<> {
@@ -109,7 +126,7 @@ impl Image {
     }
 
     /// Makes what was written safe: data before metadata.
-    fn flush_all(&self) -> Result<()> {
+    pub(crate) fn flush_all(&self) -> Result<()> {
         if let Some(data) = &self.data {
             data.flush()?;
         }
@@ -260,6 +277,7 @@ impl<'a> Round<'a> {
             let (within, part) = self.image.part_in(cluster, offset, buf);
             let (old, _) = self.image.entry(self.state, cluster)?;
             if let Some(place) = self.image.place_of(old, within, part.len()) {
+                self.image.check_data(self.state, place, part.len() as u64)?;
                 self.image.write_data(place, part)?;
                 continue;
             }
@@ -281,7 +299,10 @@ impl<'a> Round<'a> {
             let within = within - from as usize;
             bytes[within..within + part.len()].copy_from_slice(part);
             let host = match own {
-                Some(host) => host,
+                Some(host) => {
+                    self.image.check_data(self.state, host, geometry.cluster_size())?;
+                    host
+                }
                 None if geometry.external_data && old.host().is_some() => {
                     return Err(Error::Unsupported("writing a shared cluster of an external data file".to_owned()));
                 }
@@ -291,7 +312,7 @@ impl<'a> Round<'a> {
                     geometry.guest_offset(cluster)
                 }
                 None => {
-                    self.free_later(old);
+                    self.free_later(old)?;
                     geometry.host_offset(self.allocate()?)
                 }
             };
@@ -321,7 +342,7 @@ impl<'a> Round<'a> {
             if old == L2Entry::Unallocated && new.is_empty() {
                 continue;
             }
-            self.free_later(old);
+            self.free_later(old)?;
             self.set_entry(cluster, new)?;
         }
         self.finish()
@@ -339,7 +360,7 @@ impl<'a> Round<'a> {
         let bitmap = subclusters.encode();
         let new = match old.host().filter(|_| subclusters.allocated != 0) {
             None => {
-                self.free_later(old);
+                self.free_later(old)?;
                 RawEntry { descriptor: 0, bitmap }
             }
             Some(host) => {
@@ -354,15 +375,18 @@ impl<'a> Round<'a> {
         self.finish()
     }
 
-    fn free_later(&mut self, entry: L2Entry) {
+    fn free_later(&mut self, entry: L2Entry) -> Result<()> {
         let geometry = &self.image.geometry;
         if let Some(host) = entry.host().filter(|_| geometry.external_data) {
             self.freed_parts.push((host, geometry.cluster_size()));
         } else if let L2Entry::Compressed(stream) = entry {
+            self.image.check_data(self.state, stream.offset, stream.len)?;
             self.freed.extend(stream.host_clusters(geometry));
         } else if let Some(host) = entry.host() {
+            self.image.check_data(self.state, host, geometry.cluster_size())?;
             self.freed.push(geometry.host_cluster_at(host).0);
         }
+        Ok(())
     }
 
     fn set_entry(&mut self, cluster: GuestCluster, raw: RawEntry) -> Result<()> {
@@ -399,6 +423,10 @@ impl<'a> Round<'a> {
                 // A block for clusters that nobody uses yet can be the first of them, and count itself.
                 let host = HostCluster(index as u64 * geometry.refcounts_per_block());
                 let offset = geometry.host_offset(host);
+                if let Some(occupied) = &mut self.state.occupied {
+                    occupied.check("new refcount block", offset, geometry.cluster_size())?;
+                    occupied.insert("refcount block", offset);
+                }
                 if let Some(count) = counts.first_mut() {
                     *count = 1;
                 }
@@ -422,8 +450,13 @@ impl<'a> Round<'a> {
             match counts[from..].iter().position(|&count| count == 0) {
                 Some(free) => {
                     counts[from + free] = 1;
-                    self.state.first_free = cluster + free as u64 + 1;
-                    return Ok(HostCluster(cluster + free as u64));
+                    let found = HostCluster(cluster + free as u64);
+                    self.state.first_free = found.0 + 1;
+                    if let Some(occupied) = &self.state.occupied {
+                        let geometry = &self.image.geometry;
+                        occupied.check("free cluster", geometry.host_offset(found), geometry.cluster_size())?;
+                    }
+                    return Ok(found);
                 }
                 None => self.state.first_free = (cluster / per_block + 1) * per_block,
             }
@@ -452,6 +485,9 @@ impl<'a> Round<'a> {
         for (l1_index, (host, new, table)) in std::mem::take(&mut self.tables) {
             let offset = geometry.host_offset(host);
             if new {
+                if let Some(occupied) = &mut self.state.occupied {
+                    occupied.insert("L2 table", offset);
+                }
                 self.state.l1[l1_index] = offset | COPIED;
                 let entry = self.state.header.roots.l1_offset + l1_index as u64 * 8;
                 self.image.storage.write_at(entry, &(offset | COPIED).to_be_bytes())?;
@@ -491,6 +527,9 @@ impl<'a> Round<'a> {
         for cluster in unused {
             self.state.first_free = self.state.first_free.min(cluster);
             let offset = cluster << geometry.cluster_bits;
+            if let Some(occupied) = &mut self.state.occupied {
+                occupied.remove(offset);
+            }
             let len = geometry.cluster_size().min(self.image.storage.len().saturating_sub(offset));
             self.image.storage.discard(offset, len)?;
             self.image.l2_tables.remove(offset);
@@ -519,15 +558,15 @@ impl<'a> Round<'a> {
 
 impl WriteAt for Image {
     fn write_at(&self, offset: u64, buf: &[u8]) -> block::Result<()> {
-        Ok(self.write_in_place(offset, buf)?)
+        Ok(self.mark_if_corrupt(self.write_in_place(offset, buf))?)
     }
 
     fn write_zeroes(&self, offset: u64, len: u64) -> block::Result<()> {
-        Ok(self.zero_in_place(offset, len)?)
+        Ok(self.mark_if_corrupt(self.zero_in_place(offset, len))?)
     }
 
     fn discard(&self, offset: u64, len: u64) -> block::Result<()> {
-        Ok(self.zero_in_place(offset, len)?)
+        Ok(self.mark_if_corrupt(self.zero_in_place(offset, len))?)
     }
 
     fn flush(&self) -> block::Result<()> {

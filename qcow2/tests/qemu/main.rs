@@ -14,6 +14,7 @@ mod data_file;
 mod extended_l2;
 mod header;
 mod oracle;
+mod overlap;
 mod read;
 mod resize;
 mod snapshots;
