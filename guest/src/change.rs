@@ -4,7 +4,7 @@ use crate::error::Context;
 use crate::mount_table::Location;
 use crate::path;
 use crate::resolve::{Directory, Follow, Node, Target};
-use crate::{Error, FileKind, FileSystem, Guest, NewNode, Ownership, Result, Timestamp, selinux};
+use crate::{Error, FileKind, FileSystem, Guest, NewNode, Ownership, Result, Selinux, Timestamp, selinux};
 
 /// The permission bits of a new file.
 const FILE_MODE: u32 = 0o644;
@@ -232,10 +232,32 @@ impl Guest {
     fn create(&mut self, directory: &Directory, name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Location> {
         let at = directory.location();
         let ownership = Ownership { mode: mode & 0o7777, uid: 0, gid: 0 };
-        let inode = self.table.writable(at)?.create(at.inode, name, node, ownership)?;
+        let inode = self.table.writable(at)?.create(at.inode, name, node.clone(), ownership)?;
         self.cache().forget_entries(at);
         let new = Location { mount: at.mount, inode };
-        selinux::inherit(&mut self.table, at, new)?;
+        self.label(at, new, &path::join(&directory.path, name), node)?;
         Ok(new)
+    }
+
+    /// Labels a new inode as the guest's policy says, and for want of one as the kernel does: with its directory's
+    /// type. Where the directory has no label the guest is not labelled, and nothing is done.
+    fn label(&mut self, directory: Location, new: Location, path: &[u8], node: NewNode<'_>) -> Result<()> {
+        let Some(of_directory) = self.table.file_system(directory).xattr(directory.inode, selinux::LABEL)? else {
+            return Ok(());
+        };
+        let kind = match node {
+            NewNode::File => FileKind::File,
+            NewNode::Directory => FileKind::Directory,
+            NewNode::Symlink(_) => FileKind::Symlink,
+        };
+        let label = self.selinux_label(path, kind).map(|mut label| {
+            label.push(0);
+            label
+        });
+        self.guessed_labels |= label.is_none() && matches!(self.selinux(), Selinux::Unreadable(_));
+        if let Some(label) = label.or_else(|| selinux::for_new(&of_directory)) {
+            self.table.writable(new)?.set_xattr(new.inode, selinux::LABEL, &label)?;
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use crate::cache::Cache;
 use crate::error::Context;
 use crate::mount_table::{Mount, MountTable};
 use crate::resolve::{Follow, Target};
+use crate::selinux::Policy;
 use crate::{Error, FileSystem, OperatingSystem, Result, ScrubReport};
 
 /// A guest: a root file system and those mounted below it, addressed by path. See the [crate]'s own page.
@@ -20,6 +21,8 @@ pub struct Guest {
     pub(crate) volumes: Vec<VolumeInfo>,
     pub(crate) unmounted: Vec<Unmounted>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) selinux: Policy,
+    pub(crate) guessed_labels: bool,
 }
 
 /// A volume of the disk, mounted or not.
@@ -78,6 +81,8 @@ impl Guest {
             volumes: Vec::new(),
             unmounted: Vec::new(),
             warnings: Vec::new(),
+            selinux: Policy::default(),
+            guessed_labels: false,
         }
     }
 

@@ -62,4 +62,5 @@ pub use inspect::OpenOptions;
 pub use look::MAX_TEXT;
 pub use mount_table::Mount;
 pub use os_release::OperatingSystem;
+pub use selinux::Selinux;
 pub use walk::Walk;

@@ -46,6 +46,7 @@ mod operations;
 mod options;
 mod reach;
 mod registry;
+mod relabel;
 mod report;
 mod run;
 mod selection;

@@ -6,7 +6,7 @@ use crate::accounts::Account;
 use crate::changes::Changes;
 use crate::ledger::Ledger;
 use crate::operation::Operation;
-use crate::{Error, GuestPath, OperationReport, Options, Report, Result, Scrubbed, Selection, reach};
+use crate::{Error, GuestPath, OperationReport, Options, Report, Result, Scrubbed, Selection, reach, relabel};
 
 /// What a run is about to do.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +56,7 @@ pub fn run_with_progress(
         }
         report.operations.push(OperationReport { name: operation.name.to_owned(), changes: changes.into_made() });
     }
+    report.operations.extend(relabel::ask_where_guessed(guest, &mut ledger)?);
     ledger.warn_of_names_left();
 
     if options.scrub {

@@ -15,6 +15,7 @@ mod files;
 mod hostile;
 mod identity;
 mod network;
+mod relabel;
 mod ssh;
 mod support;
 mod whole;

@@ -1,23 +1,11 @@
-//! The SELinux label of what is made new: without one, a guest in enforcing mode may not be able to read it.
-
-use crate::Result;
-use crate::mount_table::{Location, MountTable};
+//! The form of a label.
 
 /// The attribute that holds the label, with a NUL at its end.
-const LABEL: &[u8] = b"security.selinux";
+pub(crate) const LABEL: &[u8] = b"security.selinux";
 
-/// Labels a new inode as the kernel does for want of a rule: with its directory's type, and the role `object_r`. Where
-/// the directory has no label the guest is not labelled, and nothing is done.
-pub(crate) fn inherit(table: &mut MountTable, directory: Location, new: Location) -> Result<()> {
-    let Some(label) = table.file_system(directory).xattr(directory.inode, LABEL)? else { return Ok(()) };
-    if let Some(label) = for_new(&label) {
-        table.writable(new)?.set_xattr(new.inode, LABEL, &label)?;
-    }
-    Ok(())
-}
-
-/// `user:role:type[:level]` with the role of objects. The level may hold colons of its own.
-fn for_new(directory: &[u8]) -> Option<Vec<u8>> {
+/// The label that the kernel gives a new file for want of a rule: its directory's, with the role of objects.
+/// `user:role:type[:level]`: the level may hold colons of its own.
+pub(crate) fn for_new(directory: &[u8]) -> Option<Vec<u8>> {
     let text = directory.strip_suffix(b"\0").unwrap_or(directory);
     let mut parts = text.splitn(3, |&byte| byte == b':');
     let (user, _role, rest) = (parts.next()?, parts.next()?, parts.next()?);
