@@ -47,6 +47,9 @@ pub(crate) struct Open {
     /// The root file system to take if there are several, as `inspect` names it: gpt:3
     #[arg(long, value_name = "DEVICE")]
     pub(crate) root: Option<String>,
+    /// Where the redo log of a raw image or a block device is kept; by default beside the image, as IMAGE.redo-log
+    #[arg(long, value_name = "FILE")]
+    pub(crate) redo_log: Option<PathBuf>,
     /// Folder where a backing file may be, besides the image's own (may be repeated)
     #[arg(long, value_name = "DIR")]
     pub(crate) backing_dir: Vec<PathBuf>,

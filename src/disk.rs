@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use block::{Access, HostFile, Overlay, ReadAt, WriteAt};
+use block::{Access, HostFile, LogFile, Overlay, ReadAt, Staged, WriteAt};
 use qcow2::{Backing, Image, Transaction};
 
 use crate::args::{Format, Open};
@@ -12,8 +12,10 @@ use crate::args::{Format, Open};
 /// A disk that can be changed, and whose changes are kept only if that is said in the end.
 pub(crate) enum Disk {
     Qcow2(Arc<Transaction>),
+    /// Changes are kept apart until they are committed, with a redo log.
+    Raw(Arc<Staged<HostFile>>),
     /// Changes are kept in memory, and cannot be written back.
-    Raw(Arc<Overlay<HostFile>>),
+    RawReadOnly(Arc<Overlay<Arc<dyn ReadAt>>>),
 }
 
 impl Disk {
@@ -21,7 +23,11 @@ impl Disk {
     pub(crate) fn open(path: &Path, options: &Open, in_place: bool) -> Result<Self> {
         let opening = || format!("cannot open {}", path.display());
         if format(path, options)? == Format::Raw {
-            return Ok(Self::Raw(Arc::new(Overlay::new(HostFile::open(path, Access::Read).with_context(opening)?))));
+            if in_place {
+                let staged = Staged::open(path, options.redo_log.as_deref()).with_context(opening)?;
+                return Ok(Self::Raw(Arc::new(staged)));
+            }
+            return Ok(Self::RawReadOnly(Arc::new(Overlay::new(open_raw(path, options)?))));
         }
         let image = Image::open(path, &open_options(options).writable(in_place)).with_context(opening)?;
         Ok(Self::Qcow2(Arc::new(image.begin().with_context(opening)?)))
@@ -30,14 +36,15 @@ impl Disk {
     pub(crate) fn device(&self) -> Arc<dyn WriteAt> {
         match self {
             Self::Qcow2(transaction) => Arc::clone(transaction) as Arc<dyn WriteAt>,
-            Self::Raw(overlay) => Arc::clone(overlay) as Arc<dyn WriteAt>,
+            Self::Raw(staged) => Arc::clone(staged) as Arc<dyn WriteAt>,
+            Self::RawReadOnly(overlay) => Arc::clone(overlay) as Arc<dyn WriteAt>,
         }
     }
 
     pub(crate) fn transaction(&self) -> Option<&Transaction> {
         match self {
             Self::Qcow2(transaction) => Some(transaction),
-            Self::Raw(_) => None,
+            Self::Raw(_) | Self::RawReadOnly(_) => None,
         }
     }
 }
@@ -46,8 +53,29 @@ impl Disk {
 pub(crate) fn open_read_only(path: &Path, options: &Open) -> Result<Arc<dyn ReadAt>> {
     let opening = || format!("cannot open {}", path.display());
     Ok(match format(path, options)? {
-        Format::Raw => Arc::new(HostFile::open(path, Access::Read).with_context(opening)?),
+        Format::Raw => open_raw(path, options)?,
         Format::Qcow2 => Arc::new(Image::open(path, &open_options(options)).with_context(opening)?),
+    })
+}
+
+/// Opens a raw image for reading. Where a commit was interrupted, what is read is what it will have made.
+fn open_raw(path: &Path, options: &Open) -> Result<Arc<dyn ReadAt>> {
+    let opening = || format!("cannot open {}", path.display());
+    let file = HostFile::open(path, Access::Read).with_context(opening)?;
+    let log = match &options.redo_log {
+        Some(log) => LogFile::new(log),
+        None if file.is_regular() => LogFile::beside(path).with_context(opening)?,
+        None => return Ok(Arc::new(file)),
+    };
+    let file = Arc::new(file);
+    let identity = file.identity().with_context(opening)?;
+    let log_name = log.path().display().to_string();
+    let interrupted = Staged::interrupted(Arc::clone(&file), identity, Box::new(log))
+        .with_context(|| format!("{} is in the way", log_name))
+        .with_context(opening)?;
+    Ok(match interrupted {
+        Some(staged) => Arc::new(staged),
+        None => file,
     })
 }
 

@@ -56,6 +56,9 @@ pub enum Error {
         /// The host's path.
         path: std::path::PathBuf,
     },
+    /// A redo log is not what it should be, or does not fit its device.
+    #[error("the redo log {0}")]
+    RedoLog(String),
     /// A layer that implements a device (an image format, say) failed with an error of its own.
     #[error(transparent)]
     Layer(Box<dyn std::error::Error + Send + Sync + 'static>),

@@ -58,10 +58,20 @@ impl HostFile {
         Self::open_with(path.as_ref(), OpenOptions::new().read(true).write(true).create_new(true), Access::ReadWrite)
     }
 
+    /// Makes a new, empty file that only its owner may read.
+    pub(crate) fn create_private(path: &Path) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        Self::open_with(path, options.read(true).write(true).create_new(true).mode(0o600), Access::ReadWrite)
+    }
+
     fn open_with(path: &Path, options: &mut OpenOptions, access: Access) -> Result<Self> {
         let failed = |source| Error::Open { path: path.to_owned(), source };
         // Opening a named pipe must fail below, not wait for its other end.
-        let file = options.custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK).open(path).map_err(failed)?;
+        // A block device that is mounted, or part of another, must not be written: O_EXCL asks the kernel. With a regular
+        // file that exists the flag says nothing.
+        let exclusive = if access == Access::ReadWrite { libc::O_EXCL } else { 0 };
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | exclusive;
+        let file = options.custom_flags(flags).open(path).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::NotAFile { path: path.to_owned() });
@@ -85,6 +95,24 @@ impl HostFile {
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Tells this file from others of its length, for as long as it exists: by its inode, or by the device's number.
+    ///
+    /// # Errors
+    /// What the host says.
+    pub fn identity(&self) -> Result<crate::Identity> {
+        let metadata = self.file.metadata().map_err(|source| self.io("stat", 0, 0, source))?;
+        let number = if self.regular { metadata.ino() } else { metadata.rdev() };
+        let mut identity = [0; 16];
+        identity[0] = if self.regular { b'f' } else { b'b' };
+        identity[8..].copy_from_slice(&number.to_le_bytes());
+        Ok(identity)
+    }
+
+    /// Whether it is a regular file, not a block device.
+    pub fn is_regular(&self) -> bool {
+        self.regular
     }
 
     /// Bytes of disk that the file takes, which is less than its length where it has holes.

@@ -11,6 +11,7 @@
 //! | [`Memory`] | bytes in memory |
 //! | [`Window`] | a range of another device |
 //! | [`Overlay`] | writes kept in memory above a device that is never written |
+//! | [`Staged`] | writes kept apart until they are committed as a whole, with a redo log |
 //! | [`Trace`] | records every write, flush, punch and change of length, and replays any prefix of them (for tests) |
 //! | [`Fault`] | fails at a chosen call (for tests) |
 //!
@@ -35,6 +36,8 @@ mod memory;
 mod mmap;
 mod overlay;
 mod read_at;
+mod redo_log;
+mod staged;
 mod trace;
 mod window;
 mod write_at;
@@ -46,6 +49,8 @@ pub use memory::Memory;
 pub use mmap::MappedFile;
 pub use overlay::Overlay;
 pub use read_at::{AllocationUnit, Extent, ExtentKind, ReadAt, read_vec};
+pub use redo_log::{Identity, LogFile, LogPlace, Recovery, recover};
+pub use staged::Staged;
 pub use trace::{Event, Outcome, Trace, replay};
 pub use window::Window;
 pub use write_at::{Storage, WriteAt};

@@ -86,9 +86,6 @@ pub(super) fn perform(
 fn seal_one(image: &Path, args: &Seal, selection: &Selection) -> Result<ImageReport> {
     let in_place = !args.dry_run && args.output.is_none();
     let disk = Disk::open(image, &args.open, in_place)?;
-    if in_place && disk.transaction().is_none() {
-        bail!("a raw image cannot be sealed in place: write the sealed image to a new file with -o");
-    }
     let mut kept = Vec::new();
     if let Some(transaction) = disk.transaction() {
         let info = transaction.image().info()?;
@@ -127,14 +124,18 @@ fn seal_one(image: &Path, args: &Seal, selection: &Selection) -> Result<ImageRep
             report.scrubbed.host_bytes_after = allocated_bytes(output)?;
         }
         None => {
-            if let Some(transaction) = disk.transaction() {
-                let committed = transaction.commit().context("cannot commit")?;
-                report.scrubbed.clusters_freed = committed.clusters_freed;
-                report.scrubbed.host_bytes_after = allocated_bytes(image)?;
-                if committed.bitmaps_dropped > 0 {
-                    report.notes.push(format!("{} persistent bitmaps were dropped", committed.bitmaps_dropped));
+            match &disk {
+                Disk::Qcow2(transaction) => {
+                    let committed = transaction.commit().context("cannot commit")?;
+                    report.scrubbed.clusters_freed = committed.clusters_freed;
+                    if committed.bitmaps_dropped > 0 {
+                        report.notes.push(format!("{} persistent bitmaps were dropped", committed.bitmaps_dropped));
+                    }
                 }
+                Disk::Raw(staged) => staged.commit().context("cannot commit")?,
+                Disk::RawReadOnly(_) => bail!("the image was opened for reading only"),
             }
+            report.scrubbed.host_bytes_after = allocated_bytes(image)?;
         }
     }
     report.committed = true;

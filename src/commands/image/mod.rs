@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use block::{Access, HostFile, ReadAt};
 use qcow2::{Backing, DataFile, OpenOptions};
 
@@ -61,6 +61,15 @@ fn opening(path: &Path) -> String {
 }
 
 fn open_raw(path: &Path, source: &Source) -> Result<HostFile> {
+    if let Ok(log) = block::LogFile::beside(path)
+        && log.path().exists()
+    {
+        bail!(
+            "{}: its sealing was interrupted ({} is there); seal it again first",
+            opening(path),
+            log.path().display()
+        );
+    }
     let access = if source.force_share { Access::ReadUnlocked } else { Access::Read };
     HostFile::open(path, access).with_context(|| opening(path))
 }
