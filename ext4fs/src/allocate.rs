@@ -8,11 +8,13 @@ use std::ops::Range;
 use crate::bitmap;
 use crate::block_group::{GroupFlags, overlapping};
 use crate::file_system::FileSystem;
+use crate::quota::RESERVED_BLOCKS;
 use crate::{Error, Result};
 
 impl FileSystem {
     /// Fails, before anything is changed, where fewer than `count` blocks are free.
     pub(crate) fn require_blocks(&self, count: u64) -> Result<()> {
+        let count = if self.counts_usage() { count + RESERVED_BLOCKS } else { count };
         if self.free_blocks() < count { Err(Error::NoSpace("blocks")) } else { Ok(()) }
     }
 
@@ -114,6 +116,7 @@ impl FileSystem {
             let expected = "a freed inode is in use and not the file system's own";
             return Err(Error::corrupt("inode bitmap", format_args!("inode {number}"), expected));
         }
+        self.write_slot(number, &vec![0; self.superblock.inode_size])?;
         self.zero_inode(number)?;
         self.change_inode_bitmap(group, |bytes| bitmap::clear(bytes, index..index + 1))?;
         let all = self.superblock.inodes_per_group;

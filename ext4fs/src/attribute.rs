@@ -1,13 +1,13 @@
 //! Setting what an inode says of itself: mode, owner, times, extended attributes.
 
-use crate::Result;
-use crate::features::Compat;
+use crate::features::{Compat, RoCompat};
 use crate::file_system::FileSystem;
 use crate::file_write::check_changeable;
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeFlags};
 use crate::metadata::Timestamp;
 use crate::metadata_cache::BlockKind;
 use crate::xattr::{self, Xattr};
+use crate::{Error, Result};
 
 impl FileSystem {
     /// Sets the permission bits. Access control lists are not touched.
@@ -24,6 +24,33 @@ impl FileSystem {
     /// What the image or the device has against it.
     pub fn set_owner(&mut self, inode: u32, uid: u32, gid: u32) -> Result<()> {
         self.change_inode(inode, |inode| inode.set_owner(uid, gid))
+    }
+
+    /// The project that an inode counts for; 0 where there are no projects.
+    ///
+    /// # Errors
+    /// What the image or the device has against it.
+    pub fn project(&self, inode: u32) -> Result<u32> {
+        Ok(self.inode(inode)?.project())
+    }
+
+    /// Sets the project that an inode counts for, and for a directory whether what is made in it takes it over.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without the feature `project`, or where the inode has no field for it.
+    pub fn set_project(&mut self, inode: u32, project: u32, inherit: bool) -> Result<()> {
+        self.change(|fs| {
+            let mut inode = fs.inode(inode)?;
+            check_changeable(&inode)?;
+            if !fs.superblock.features.ro_compat.contains(RoCompat::PROJECT) || !inode.set_project(project) {
+                return Err(Error::Unsupported(format!("a project for inode {}", inode.number)));
+            }
+            let mut flags = inode.flags();
+            flags.set(InodeFlags::PROJINHERIT, inherit && inode.is_directory());
+            inode.set_flags(flags);
+            inode.set_changed(fs.clock);
+            fs.write_inode(&inode)
+        })
     }
 
     /// Sets the times of last access and change of contents.

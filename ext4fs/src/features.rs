@@ -99,6 +99,8 @@ impl RoCompat {
         .union(Self::DIR_NLINK)
         .union(Self::EXTRA_ISIZE)
         .union(Self::METADATA_CSUM)
+        .union(Self::QUOTA)
+        .union(Self::PROJECT)
         .union(Self::VERITY)
         .union(Self::ORPHAN_PRESENT);
 }

@@ -10,6 +10,7 @@ use crate::directory::DirectoryFormat;
 use crate::features::{Compat, Incompat};
 use crate::metadata::{Statfs, Timestamp};
 use crate::metadata_cache::{BlockKind, Device, MetadataCache};
+use crate::quota::Quota;
 use crate::superblock::{self, Superblock};
 use crate::{Error, Result};
 
@@ -40,6 +41,7 @@ pub struct FileSystem {
     pub(crate) cache: MetadataCache,
     pub(crate) directory_format: DirectoryFormat,
     pub(crate) clock: Timestamp,
+    pub(crate) quota: Quota,
     system_blocks: OnceLock<Vec<Range<u64>>>,
     superblock_changed: bool,
     read_only: Option<String>,
@@ -118,6 +120,7 @@ impl FileSystem {
             cache,
             directory_format,
             clock,
+            quota: Quota::default(),
             system_blocks: OnceLock::new(),
             superblock_changed: false,
             read_only,
@@ -222,7 +225,7 @@ impl FileSystem {
             return Err(Error::Poisoned);
         }
         let before = self.cache.changes();
-        let result = change(self);
+        let result = change(self).and_then(|done| self.apply_usage().map(|()| done));
         if self.cache.changes() != before {
             self.superblock_changed = true;
             self.poisoned |= result.is_err();

@@ -33,6 +33,17 @@ bitflags! {
     }
 }
 
+impl InodeFlags {
+    /// What a new inode takes from its directory: directories the most, files less, others no more than two flags.
+    pub(crate) const fn inherited_by(kind: FileKind) -> Self {
+        Self::from_bits_retain(match kind {
+            FileKind::Directory => 0x6201_C4CF,
+            FileKind::File => 0x0200_C4CF,
+            _ => 0xC0,
+        })
+    }
+}
+
 /// The largest `i_blocks` that 48 bits hold.
 const MAX_SECTORS_48: u64 = (1 << 48) - 1;
 
@@ -174,6 +185,19 @@ impl Inode {
         self.raw.i_uid_high = ((uid >> 16) as u16).into();
         self.raw.i_gid = (gid as u16).into();
         self.raw.i_gid_high = ((gid >> 16) as u16).into();
+    }
+
+    /// The project, 0 where there is no field for it.
+    pub(crate) fn project(&self) -> u32 {
+        if self.has_field(160) { self.raw.i_projid.get() } else { 0 }
+    }
+
+    /// Sets the project; returns whether there is a field for it.
+    pub(crate) fn set_project(&mut self, project: u32) -> bool {
+        if self.has_field(160) {
+            self.raw.i_projid = project.into();
+        }
+        self.has_field(160)
     }
 
     /// The block of extended attributes, or 0.

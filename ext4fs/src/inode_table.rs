@@ -126,13 +126,26 @@ impl FileSystem {
 
     /// Fills an inode's slot with zeros, as mke2fs leaves it: nothing of what the inode was remains.
     pub(crate) fn zero_inode(&mut self, number: u32) -> Result<()> {
-        self.modify_slot(number, |slot, _| slot.fill(0))
+        // What was there need not have been an inode, so this is nothing to count.
+        let (block, offset, _) = self.inode_slot(number)?;
+        let bytes = self.cache.modify(block, BlockKind::InodeTable, |_| Ok(()))?;
+        bytes[offset..offset + self.superblock.inode_size].fill(0);
+        Ok(())
     }
 
     fn modify_slot(&mut self, number: u32, change: impl FnOnce(&mut [u8], &Superblock)) -> Result<()> {
         let (block, offset, _) = self.inode_slot(number)?;
+        let counts = self.counts_usage();
         let bytes = self.cache.modify(block, BlockKind::InodeTable, |_| Ok(()))?;
-        change(&mut bytes[offset..offset + self.superblock.inode_size], &self.superblock);
+        let slot = &mut bytes[offset..offset + self.superblock.inode_size];
+        if !counts {
+            change(slot, &self.superblock);
+            return Ok(());
+        }
+        let before = Inode::decode(slot, number)?;
+        change(slot, &self.superblock);
+        let after = Inode::decode(slot, number)?;
+        self.note_slot_change(&before, &after);
         Ok(())
     }
 }

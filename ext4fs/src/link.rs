@@ -42,6 +42,7 @@ impl FileSystem {
             fs.check_room_for_name(&parent, name)?;
             let number = fs.allocate_inode(directory, kind == FileKind::Directory)?;
             let mut inode = fs.fresh_inode(number, kind, ownership);
+            fs.inherit(&mut inode, kind, &parent);
             match target {
                 Some(target) if target.len() < inode.raw.i_block.len() => {
                     inode.raw.i_block[..target.len()].copy_from_slice(target);
@@ -89,6 +90,7 @@ impl FileSystem {
             if inode.links() >= MAX_LINKS {
                 return Err(Error::TooManyLinks(inode.number));
             }
+            fs.check_project(&inode, &parent)?;
             fs.check_room_for_name(&parent, name)?;
             inode.set_links(inode.links() + 1);
             inode.set_changed(fs.clock);
@@ -116,6 +118,7 @@ impl FileSystem {
             if kind == FileKind::Directory && from != to {
                 fs.check_not_below(to, inode.number)?;
             }
+            fs.check_project(&inode, &new_parent)?;
             let replaced = match fs.find_entry(&new_parent, to_name)? {
                 Some(target) if target.inode == inode.number => return Ok(()),
                 Some(target) => Some(fs.replaceable(target.inode, kind)?),
@@ -211,6 +214,26 @@ impl FileSystem {
         let seed = self.clock.seconds.to_le_bytes();
         inode.raw.i_generation = crate::checksum::crc32c(number, &seed).into();
         inode
+    }
+
+    /// Gives a new inode the flags and the project that it takes from its directory.
+    fn inherit(&self, inode: &mut Inode, kind: FileKind, parent: &Inode) {
+        inode.set_flags(inode.flags() | parent.flags() & InodeFlags::inherited_by(kind));
+        if self.superblock.features.ro_compat.contains(RoCompat::PROJECT)
+            && parent.flags().contains(InodeFlags::PROJINHERIT)
+        {
+            inode.set_project(parent.project());
+        }
+    }
+
+    /// Fails where a directory takes only what is of its own project.
+    fn check_project(&self, inode: &Inode, parent: &Inode) -> Result<()> {
+        let one_project = self.superblock.features.ro_compat.contains(RoCompat::PROJECT)
+            && parent.flags().contains(InodeFlags::PROJINHERIT);
+        if one_project && inode.project() != parent.project() {
+            return Err(Error::Invalid("the directory takes only what is of its own project"));
+        }
+        Ok(())
     }
 
     fn fill_directory(&mut self, inode: &mut Inode, parent: u32) -> Result<()> {

@@ -26,6 +26,7 @@ pub(crate) enum BlockKind {
     Directory,
     Xattr,
     OrphanFile,
+    Quota,
     /// Comes from the journal or from a caller that knows; checked whenever it is used as something.
     Unchecked,
 }

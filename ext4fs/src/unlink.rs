@@ -52,6 +52,9 @@ impl FileSystem {
 
     /// Frees an inode and all that is its own.
     pub(crate) fn delete_inode(&mut self, mut inode: Inode) -> Result<()> {
+        if inode.links() == 0 {
+            self.note_orphan_gone(inode.number)?;
+        }
         self.truncate_blocks(&mut inode, 0)?;
         self.release_xattr_block(&mut inode)?;
         self.free_inode(inode.number, inode.is_directory())

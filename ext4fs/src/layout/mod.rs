@@ -7,5 +7,6 @@ pub(crate) mod inode;
 pub(crate) mod journal;
 pub(crate) mod mmp;
 pub(crate) mod orphan_file;
+pub(crate) mod quota;
 pub(crate) mod superblock;
 pub(crate) mod xattr;

@@ -31,6 +31,7 @@ pub(crate) const LAYOUTS: &[(&str, &str)] = &[
     ("ext4 with 1 KiB inodes", "-t ext4 -b 4096 -g 4096 -I 1024"),
     ("ext4 with meta_bg", "-t ext4 -b 1024 -O meta_bg,^resize_inode"),
     ("ext4 with sparse_super2", "-t ext4 -b 1024 -O sparse_super2"),
+    ("ext4 with quotas", "-t ext4 -b 1024 -I 256 -O quota,project"),
     ("ext3", "-t ext3 -b 1024"),
     ("ext3 with 4 KiB blocks", "-t ext3 -b 4096 -g 4096"),
     ("ext2", "-t ext2 -b 1024"),
@@ -76,6 +77,10 @@ pub(crate) fn mke2fs(folder: &Path, arguments: &str, mebibytes: u64, from: Optio
     }
     let output = run(command.arg(&path));
     assert!(output.status.success(), "mke2fs {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    if from.is_some() && arguments.contains("quota") {
+        // mke2fs writes the quota files before it fills the file system.
+        run(Command::new("e2fsck").args(["-fy"]).arg(&path));
+    }
     path
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use block::Memory;
 use ext4fs::{Error, FileSystem, NewNode, OpenOptions, Ownership};
 
-use crate::common::{check, has_tool, mke2fs, open, pattern, scratch, with_kernel_mount};
+use crate::common::{check, debugfs, e2fsck, has_tool, mke2fs, open, pattern, scratch, with_kernel_mount};
 
 const OWNER: Ownership = Ownership { mode: 0o644, uid: 0, gid: 0 };
 
@@ -176,4 +176,66 @@ fn a_full_index_is_refused_before_anything_is_changed() {
     assert!(made.is_ok() || matches!(made, Err(Error::NoSpace(_))), "{made:?}");
     fs.write(b"/elsewhere", b"still works").unwrap();
     check(&mut fs, &device, &path, "full");
+}
+
+#[test]
+fn usage_is_kept_for_users_groups_and_projects() {
+    if !has_tool("quota", "mke2fs") {
+        return;
+    }
+    let folder = scratch();
+    for arguments in
+        ["-t ext4 -b 1024 -I 256 -O quota,project", "-t ext4 -b 4096 -O quota,project", "-t ext3 -b 1024 -O quota"]
+    {
+        let projects = arguments.contains("project");
+        let path = mke2fs(folder.path(), arguments, 32, None);
+        let (device, mut fs) = open(&path);
+        for n in 0..120u32 {
+            // Ids far apart need many blocks of references.
+            let owner = Ownership { mode: 0o644, uid: n * n * 70_001, gid: n % 7 * 1000 };
+            let name = format!("{n}");
+            let node = match n % 5 {
+                0 => NewNode::Directory,
+                1 => {
+                    NewNode::Symlink(b"a target that is so long that it needs a block of its own, since it has no room")
+                }
+                _ => NewNode::File,
+            };
+            let inode = fs.create(fs.root(), name.as_bytes(), node, owner).unwrap();
+            if n % 5 > 1 {
+                fs.write_at(inode, 0, &pattern(n as usize * 500, n)).unwrap();
+            }
+            if n % 3 == 0 {
+                fs.set_xattr(inode, b"user.attribute", &pattern(600, n)).unwrap();
+            }
+            if projects && n % 4 == 0 {
+                fs.set_project(inode, n / 20 + 1, n % 5 == 0).unwrap();
+            }
+        }
+        check(&mut fs, &device, &path, arguments);
+        if projects {
+            let listed = String::from_utf8_lossy(&debugfs(&path, "list_quota project")).into_owned();
+            assert_eq!(listed.lines().filter(|line| !line.trim().is_empty()).count(), 1 + 7, "{listed}");
+            fs.create(fs.resolve(b"/20").unwrap(), b"inherits", NewNode::File, OWNER).unwrap();
+            assert_eq!(fs.project(fs.resolve(b"/20/inherits").unwrap()).unwrap(), 2);
+            let other = fs.rename_path(b"/1", b"/20/1");
+            assert!(matches!(other, Err(Error::Invalid(_))), "{other:?}");
+        }
+        for n in (0..120u32).step_by(2) {
+            let inode = fs.resolve(format!("/{n}/").trim_end_matches('/').as_bytes());
+            match (n % 5, inode) {
+                (0, _) => fs.remove_dir_all(format!("/{n}").as_bytes()).unwrap(),
+                (1, _) => fs.remove_file(format!("/{n}").as_bytes()).unwrap(),
+                (2, Ok(inode)) => fs.set_len(inode, 1).unwrap(),
+                (_, inode) => fs.set_owner(inode.unwrap(), 77, 88).unwrap(),
+            }
+        }
+        check(&mut fs, &device, &path, arguments);
+        fs.scrub().unwrap();
+        check(&mut fs, &device, &path, arguments);
+        with_kernel_mount("quota", &path, "rw", |point| {
+            std::fs::write(point.join("by the kernel"), pattern(9999, 3)).unwrap();
+        });
+        e2fsck(&path, arguments);
+    }
 }

@@ -8,7 +8,7 @@ use block::MappedFile;
 use ext4fs::{Error, FileSystem, OpenOptions};
 
 use crate::common::{
-    LAYOUTS, compare_with_folder, e2fsck, has_tool, mke2fs, open, pattern, scratch, with_kernel_mount,
+    LAYOUTS, check, compare_with_folder, e2fsck, has_tool, mke2fs, open, pattern, scratch, with_kernel_mount,
 };
 
 fn fill(folder: &Path) {
@@ -56,7 +56,8 @@ fn everything_reads_as_it_was() {
 }
 
 #[test]
-fn what_cannot_be_written_says_why_and_reads() {
+fn rare_features_are_read_and_written_or_say_why_not() {
+    const READ_ONLY: &[&str] = &["bigalloc", "ea_inode", "casefold", "inline_data"];
     if !has_tool("read-only features", "mke2fs") {
         return;
     }
@@ -76,11 +77,21 @@ fn what_cannot_be_written_says_why_and_reads() {
     ] {
         let path = mke2fs(folder.path(), arguments, 160, Some(source.path()));
         let device = Arc::new(block::Memory::from(std::fs::read(&path).unwrap()));
-        let mut fs = FileSystem::open(device, &OpenOptions::default()).unwrap();
-        let reason = fs.read_only_reason().unwrap_or_default().to_owned();
-        assert!(reason.contains(feature), "{feature}: {reason}");
-        assert!(matches!(fs.write(b"/1 bytes", b"x"), Err(Error::ReadOnly(_))));
+        let mut fs = FileSystem::open(device.clone(), &OpenOptions::default()).unwrap();
         compare_with_folder(&fs, source.path(), feature);
+        if READ_ONLY.contains(&feature) {
+            let reason = fs.read_only_reason().unwrap_or_default().to_owned();
+            assert!(reason.contains(feature), "{feature}: {reason}");
+            assert!(matches!(fs.write(b"/1 bytes", b"x"), Err(Error::ReadOnly(_))));
+            continue;
+        }
+        assert_eq!(fs.read_only_reason(), None, "{feature}");
+        fs.remove_dir_all(b"/many").unwrap();
+        fs.write(b"/1 bytes", &[7; 5000]).unwrap();
+        fs.write(b"/new", b"x").unwrap();
+        check(&mut fs, &device, &path, feature);
+        fs.scrub().unwrap();
+        check(&mut fs, &device, &path, feature);
     }
 }
 

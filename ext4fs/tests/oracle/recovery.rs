@@ -14,6 +14,7 @@ const LAYOUTS: &[&str] = &[
     "-t ext4 -b 4096",
     "-t ext4 -b 1024 -O metadata_csum_seed,orphan_file",
     "-t ext4 -b 1024 -O ^metadata_csum,^64bit",
+    "-t ext4 -b 1024 -O quota,project",
     "-t ext3 -b 1024",
 ];
 

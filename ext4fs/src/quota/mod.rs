@@ -1,0 +1,129 @@
+//! Usage by user, group and project, kept in the quota files as inodes change.
+//!
+//! What an inode uses is told by its slot in the inode table, so every change of a slot says what changes for whom.
+//! The sums are written to the quota files when the change that they belong to is done.
+
+mod file;
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::Result;
+use crate::features::RoCompat;
+use crate::file_system::{FileSystem, ROOT_INODE};
+use crate::inode::{Inode, InodeFlags};
+use crate::superblock::Superblock;
+
+/// Blocks that all quota files together may grow by in one change.
+pub(crate) const RESERVED_BLOCKS: u64 = 24;
+
+/// Whom a quota file counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Kind {
+    User,
+    Group,
+    Project,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::User, Self::Group, Self::Project];
+
+    fn magic(self) -> u32 {
+        match self {
+            Self::User => 0xD9C0_1F11,
+            Self::Group => 0xD9C0_1927,
+            Self::Project => 0xD9C0_3F14,
+        }
+    }
+
+    /// The inode of the quota file, or 0 where this is not counted.
+    fn inode(self, superblock: &Superblock) -> u32 {
+        match self {
+            _ if !superblock.features.ro_compat.contains(RoCompat::QUOTA) => 0,
+            Self::User => superblock.raw.s_usr_quota_inum.get(),
+            Self::Group => superblock.raw.s_grp_quota_inum.get(),
+            Self::Project if superblock.features.ro_compat.contains(RoCompat::PROJECT) => {
+                superblock.raw.s_prj_quota_inum.get()
+            }
+            Self::Project => 0,
+        }
+    }
+
+    fn id(self, inode: &Inode) -> u32 {
+        match self {
+            Self::User => inode.uid(),
+            Self::Group => inode.gid(),
+            Self::Project => inode.project(),
+        }
+    }
+}
+
+/// What is used more or less than before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Usage {
+    bytes: i64,
+    inodes: i64,
+}
+
+/// Usage that the quota files do not tell yet.
+#[derive(Debug, Default)]
+pub(crate) struct Quota {
+    pending: BTreeMap<(Kind, u32), Usage>,
+    /// Where the entries are that were used last.
+    places: HashMap<(Kind, u32), u64>,
+}
+
+impl FileSystem {
+    /// Whether anything is counted.
+    pub(crate) fn counts_usage(&self) -> bool {
+        Kind::ALL.iter().any(|kind| kind.inode(&self.superblock) != 0)
+    }
+
+    /// Notes what the change of an inode's slot means for those who own it.
+    pub(crate) fn note_slot_change(&mut self, before: &Inode, after: &Inode) {
+        for (inode, sign) in [(before, -1), (after, 1)] {
+            if inode.mode() != 0 && inode.links() != 0 {
+                self.note_usage(inode, sign * sectors_to_bytes(inode.sectors(&self.superblock)), sign);
+            }
+        }
+    }
+
+    /// Notes that an inode without a name, which the quota files still count, goes.
+    pub(crate) fn note_orphan_gone(&mut self, number: u32) -> Result<()> {
+        if self.counts_usage() {
+            let inode = self.read_inode(number)?;
+            self.note_usage(&inode, -sectors_to_bytes(inode.sectors(&self.superblock)), -1);
+        }
+        Ok(())
+    }
+
+    /// Notes that the owners of an inode use this much more.
+    pub(crate) fn note_usage(&mut self, inode: &Inode, bytes: i64, inodes: i64) {
+        let own = inode.number < self.superblock.first_inode && inode.number != ROOT_INODE;
+        let files = Kind::ALL.map(|kind| kind.inode(&self.superblock));
+        // What holds a value of an attribute is counted for the inodes that have the attribute.
+        if own || files.contains(&inode.number) || inode.flags().contains(InodeFlags::EA_INODE) {
+            return;
+        }
+        for (kind, file) in Kind::ALL.into_iter().zip(files) {
+            if file != 0 {
+                let usage = self.quota.pending.entry((kind, kind.id(inode))).or_default();
+                usage.bytes = usage.bytes.saturating_add(bytes);
+                usage.inodes = usage.inodes.saturating_add(inodes);
+            }
+        }
+    }
+
+    /// Writes what was noted into the quota files.
+    pub(crate) fn apply_usage(&mut self) -> Result<()> {
+        while let Some(((kind, id), usage)) = self.quota.pending.pop_first() {
+            if usage != Usage::default() {
+                self.add_usage(kind, id, usage)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sectors_to_bytes(sectors: u64) -> i64 {
+    i64::try_from(sectors.saturating_mul(512)).unwrap_or(i64::MAX)
+}
