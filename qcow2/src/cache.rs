@@ -1,54 +1,69 @@
 //! A small cache that forgets what was used longest ago.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
-/// At most `capacity` values, shared between threads.
+/// Values that one lock guards.
+const WAYS: usize = 8;
+
+/// At most about `capacity` values, shared between threads: each key belongs to one of several sets with a lock of its own.
 #[derive(Debug)]
-pub(crate) struct Cache<K, V> {
-    capacity: usize,
-    inner: Mutex<Inner<K, V>>,
+pub(crate) struct Cache<V> {
+    sets: Box<[Mutex<Vec<Held<V>>>]>,
 }
 
 #[derive(Debug)]
-struct Inner<K, V> {
-    values: HashMap<K, (u64, V)>,
-    clock: u64,
+struct Held<V> {
+    key: u64,
+    value: V,
 }
 
-impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
+impl<V: Clone> Cache<V> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), inner: Mutex::new(Inner { values: HashMap::new(), clock: 0 }) }
+        Self { sets: (0..capacity.div_ceil(WAYS).max(1)).map(|_| Mutex::new(Vec::new())).collect() }
     }
 
-    pub(crate) fn get(&self, key: K) -> Option<V> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.clock += 1;
-        let now = inner.clock;
-        let (used, value) = inner.values.get_mut(&key)?;
-        *used = now;
-        Some(value.clone())
+    fn set(&self, key: u64) -> &Mutex<Vec<Held<V>>> {
+        // Keys are offsets, whose low bits tell little: the high half of a product with an odd number spreads them.
+        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        &self.sets[(spread % self.sets.len() as u64) as usize]
     }
 
-    pub(crate) fn insert(&self, key: K, value: V) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.clock += 1;
-        let now = inner.clock;
-        if inner.values.len() >= self.capacity && !inner.values.contains_key(&key) {
-            // Capacities are a few hundred at most, and a miss costs a read: a scan is cheap beside it.
-            if let Some(oldest) = inner.values.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key) {
-                inner.values.remove(&oldest);
-            }
+    pub(crate) fn get(&self, key: u64) -> Option<V> {
+        let mut set = self.set(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let at = set.iter().position(|held| held.key == key)?;
+        // The one used last goes to the end.
+        set[at..].rotate_left(1);
+        set.last().map(|held| held.value.clone())
+    }
+
+    pub(crate) fn insert(&self, key: u64, value: V) {
+        let mut set = self.set(key).lock().unwrap_or_else(PoisonError::into_inner);
+        set.retain(|held| held.key != key);
+        if set.len() >= WAYS {
+            set.remove(0);
         }
-        inner.values.insert(key, (now, value));
-    }
-
-    pub(crate) fn remove(&self, key: K) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).values.remove(&key);
+        set.push(Held { key, value });
     }
 
     pub(crate) fn clear(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).values.clear();
+        self.sets.iter().for_each(|set| set.lock().unwrap_or_else(PoisonError::into_inner).clear());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_used_longest_ago_goes_first() {
+        let cache = Cache::new(1);
+        (0..WAYS as u64).for_each(|key| cache.insert(key, key));
+        assert_eq!(cache.get(0), Some(0));
+        cache.insert(100, 100);
+        assert_eq!((cache.get(0), cache.get(1), cache.get(2), cache.get(100)), (Some(0), None, Some(2), Some(100)));
+        cache.insert(2, 7);
+        assert_eq!(cache.get(2), Some(7));
+        cache.clear();
+        assert_eq!(cache.get(2), None);
     }
 }

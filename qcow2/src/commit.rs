@@ -92,7 +92,7 @@ pub(crate) fn write_cluster(image: &Image, host: HostCluster, bytes: &[u8]) -> R
 pub(crate) fn commit(image: &Image, accounting: &Accounting, mut changes: Changes) -> Result<Committed> {
     let state = &mut *image.state_mut();
     let new_l1 = changes.relayout.as_mut().and_then(|relayout| relayout.l1.as_mut()).map(std::mem::take);
-    let old_l1 = new_l1.map(|l1| std::mem::replace(&mut state.l1, l1));
+    let old_l1 = new_l1.map(|l1| std::mem::replace(&mut state.l1, l1.into()));
     let result = commit_to(image, state, accounting, changes);
     if state.occupied.is_some() && result.is_ok() {
         state.occupied = Some(Occupied::read(image, state)?);
@@ -182,7 +182,7 @@ impl<'a> Commit<'a> {
         }
         Ok(Self {
             recheck_copied: delete_snapshots || keeps_bitmaps || accounting.is_inexact(),
-            l1: state.l1.clone(),
+            l1: image.l1(state)?.to_vec(),
             image,
             state,
             accounting,
@@ -210,11 +210,7 @@ impl<'a> Commit<'a> {
 
     /// The old entry of a cluster.
     fn old_entry(&self, cluster: GuestCluster) -> Result<L2Entry> {
-        let (l1_index, l2_index) = self.image.geometry.table_indices(cluster);
-        match self.image.l2_table(self.state, l1_index)? {
-            None => Ok(L2Entry::Unallocated),
-            Some((offset, table)) => self.image.decode_entry(offset, &table, l2_index),
-        }
+        Ok(self.image.entry(self.state, cluster)?.0)
     }
 
     /// A compressed stream that is freed may share its host clusters with others, and would stay readable there. Those
@@ -234,7 +230,7 @@ impl<'a> Commit<'a> {
         if emptied.is_empty() {
             return Ok(());
         }
-        for l1_index in 0..self.state.l1.len() {
+        for l1_index in 0..self.image.l1(self.state)?.len() {
             let Some((offset, table)) = self.image.l2_table(self.state, l1_index)? else { continue };
             for l2_index in 0..table.len() {
                 let cluster = l1_index as u64 * geometry.l2_entries() + l2_index as u64;
@@ -411,7 +407,7 @@ impl<'a> Commit<'a> {
                 *raw &= !COPIED;
             }
         }
-        if self.l1 != self.state.l1 || self.l1_replaced {
+        if self.l1 != self.image.l1(self.state)? || self.l1_replaced {
             let clusters = (u64::from(roots.l1_entries) * 8).div_ceil(geometry.cluster_size());
             let old = geometry.host_cluster_at(roots.l1_offset).0;
             (old..old + clusters).for_each(|cluster| self.counts.release(cluster));
@@ -452,10 +448,10 @@ impl<'a> Commit<'a> {
         let freed = |&cluster: &u64| before.get(cluster) > 0 && self.counts.get(cluster) == 0;
         committed.clusters_freed = (0..before.len()).filter(freed).count() as u64;
         self.state.header.roots = roots;
-        self.state.l1 = self.l1;
+        self.state.l1 = self.l1.into();
         self.state.refcounts = table;
         self.state.first_free = 0;
-        self.image.l2_tables.clear();
+        self.image.slices.clear();
         self.image.decompressed.clear();
         Ok(self.counts)
     }

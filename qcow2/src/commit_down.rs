@@ -71,7 +71,7 @@ impl Image {
         self.check_writable()?;
         let accounting = Accounting::take(self, &self.state())?;
         let mut counts = accounting.references.clone();
-        let l1 = self.state().l1.clone();
+        let l1 = self.l1(&self.state())?.to_vec();
         counts.release_all(&References::of_l1(self, &l1)?);
         let disk_len = self.geometry.disk_len;
         self.relayout(&accounting, Relayout { counts, l1: Some(vec![0; l1.len()]), snapshots: None, disk_len })

@@ -73,7 +73,7 @@ impl Image {
         if self.data.is_none() || self.data_layout_checked.load(Ordering::Acquire) {
             return Ok(());
         }
-        for l1_index in 0..state.l1.len() {
+        for l1_index in 0..self.l1(state)?.len() {
             let Some((offset, table)) = self.l2_table(state, l1_index)? else { continue };
             for l2_index in 0..table.len() {
                 let cluster = GuestCluster(l1_index as u64 * self.geometry.l2_entries() + l2_index as u64);

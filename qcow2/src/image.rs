@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use block::{Access, HostFile, ReadAt, Storage};
-use byteorder::{BigEndian, ByteOrder};
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 
 use crate::backing::{self, BackingName};
 use crate::cache::Cache;
@@ -14,10 +14,10 @@ use crate::features::Incompatible;
 use crate::geometry::Geometry;
 use crate::header::Header;
 use crate::header_extension::Extensions;
-use crate::l2_table::L2Table;
+use crate::l1_table::L1Table;
 use crate::occupied::Occupied;
-use crate::read::read_structure;
 use crate::refcount::RefcountTable;
+use crate::slice_cache::SliceCache;
 use crate::{Backing, Compression, DataFile, Error, Result, commit, data_file};
 
 /// How an image is opened. By default for reading only, and nothing that it names is opened.
@@ -101,9 +101,10 @@ pub struct Image {
     pub(crate) geometry: Geometry,
     pub(crate) version: u32,
     pub(crate) compression: Compression,
-    pub(crate) state: RwLock<State>,
-    pub(crate) l2_tables: Cache<u64, Arc<L2Table>>,
-    pub(crate) decompressed: Cache<u64, Arc<[u8]>>,
+    pub(crate) state: ShardedLock<State>,
+    pub(crate) slices: SliceCache,
+    /// Decompressed clusters, by the offset of their stream.
+    pub(crate) decompressed: Cache<Arc<Vec<u8>>>,
     /// The enabled bitmaps, once something was written in place.
     pub(crate) tracked: Mutex<Option<Vec<Tracked>>>,
     /// One of [`SOUND`], [`WRITE_FAILED`], [`CORRUPTION_FOUND`].
@@ -122,7 +123,7 @@ const CORRUPTION_FOUND: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) header: Header,
-    pub(crate) l1: Vec<u64>,
+    pub(crate) l1: L1Table,
     pub(crate) refcounts: RefcountTable,
     /// No cluster before this one is free.
     pub(crate) first_free: u64,
@@ -152,10 +153,10 @@ impl Image {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         let file = HostFile::open(path, options.access())?;
-        let chain = path.canonicalize().map(|real| vec![real]).unwrap_or_default();
         let host_bytes = file.allocated_bytes().ok();
-        let image = Self::open_chain(Arc::new(file), Some(path), options, chain)?;
-        Ok(Self { host_bytes, ..image })
+        let mut image = Self::open_chain(Arc::new(file), Some(path), options, Vec::new())?;
+        image.host_bytes = host_bytes;
+        Ok(image)
     }
 
     /// Opens the image in any storage. A relative backing file name cannot be followed from here.
@@ -166,23 +167,21 @@ impl Image {
         Self::open_chain(storage, None, options, Vec::new())
     }
 
+    /// Opens the last of a chain of images, whose real paths are `chain`, its own among them where it is not the first.
     pub(crate) fn open_chain(
         storage: Arc<dyn Storage>,
         path: Option<&Path>,
         options: &OpenOptions,
-        chain: Vec<PathBuf>,
+        mut chain: Vec<PathBuf>,
     ) -> Result<Self> {
-        let mut start = vec![0; storage.len().min(512) as usize];
+        let mut start = vec![0; storage.len().min(HEADER_WINDOW) as usize];
         storage.read_at(0, &mut start)?;
         let header = Header::decode(&start)?;
         let geometry = header.geometry;
         if options.writable && !options.repair && header.roots.incompatible.contains(Incompatible::CORRUPT) {
             return Err(Error::ReadOnly("it is marked corrupt"));
         }
-        let first_cluster = block::read_vec(&*storage, 0, geometry.cluster_size().min(storage.len()))?;
-        let area_end = header.backing_name.map_or(first_cluster.len(), |(offset, _)| offset as usize);
-        let area = first_cluster.get(header.header_len as usize..area_end).unwrap_or_default();
-        let extensions = Extensions::decode(area, u64::from(header.header_len))?;
+        let extensions = read_extensions(&*storage, &header, start)?;
         let backing_name = match header.backing_name {
             None => None,
             Some((offset, len)) => {
@@ -192,6 +191,9 @@ impl Image {
                 Some(BackingName { name, format: extensions.backing_format.clone() })
             }
         };
+        if chain.is_empty() && (geometry.external_data || backing_name.is_some()) {
+            chain.extend(path.and_then(|path| path.canonicalize().ok()));
+        }
         let data = if geometry.external_data {
             Some(data_file::open(extensions.data_file.as_deref(), path, options, &chain)?)
         } else {
@@ -202,18 +204,15 @@ impl Image {
             None => (None, None),
         };
 
-        let l1_bytes = read_structure(&*storage, header.roots.l1_offset, u64::from(header.roots.l1_entries) * 8)?;
-        let mut l1 = vec![0; l1_bytes.len() / 8];
-        BigEndian::read_u64_into(&l1_bytes, &mut l1);
+        let l1 = L1Table::unread(&*storage, &header.roots)?;
         let refcounts = if options.writable && !options.repair {
             RefcountTable::read(&*storage, &header.roots, &geometry)?
         } else {
             // A reader has no use for refcounts, and an image whose refcounts are damaged can still be read.
             RefcountTable::default()
         };
-        // 16 MiB of L2 tables map 128 GiB at the usual 64 KiB clusters; 16 MiB of decompressed clusters serve neighbours.
-        let tables = ((16 << 20) >> geometry.cluster_bits).clamp(8, 512);
-        let clusters = ((16 << 20) >> geometry.cluster_bits).clamp(4, 256);
+        // 16 MiB of decompressed clusters serve neighbours.
+        let clusters = ((16 << 20) >> geometry.cluster_bits).clamp(8, 256);
         Ok(Self {
             storage,
             writable: options.writable && !options.repair,
@@ -228,8 +227,8 @@ impl Image {
             geometry,
             version: header.version,
             compression: header.compression,
-            state: RwLock::new(State { header, l1, refcounts, first_free: 0, occupied: None }),
-            l2_tables: Cache::new(tables),
+            state: ShardedLock::new(State { header, l1, refcounts, first_free: 0, occupied: None }),
+            slices: SliceCache::default(),
             decompressed: Cache::new(clusters),
             tracked: Mutex::new(None),
             soundness: AtomicU8::new(SOUND),
@@ -237,11 +236,16 @@ impl Image {
         })
     }
 
-    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+    /// The entries of the active L1 table.
+    pub(crate) fn l1<'s>(&self, state: &'s State) -> Result<&'s [u64]> {
+        state.l1.get(&*self.storage, &state.header.roots)
+    }
+
+    pub(crate) fn state(&self) -> ShardedLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+    pub(crate) fn state_mut(&self) -> ShardedLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -317,5 +321,25 @@ impl Image {
         }
         self.check_sound()?;
         self.flush_all()
+    }
+}
+
+/// Bytes of the file that are read at once when it is opened: they hold the header, and nearly always its extensions.
+const HEADER_WINDOW: u64 = 4096;
+
+/// The header extensions. `start` is what was read of the file already.
+fn read_extensions(storage: &dyn Storage, header: &Header, mut start: Vec<u8>) -> Result<Extensions> {
+    let cluster = header.geometry.cluster_size().min(storage.len()) as usize;
+    start.truncate(cluster);
+    loop {
+        let area_end = header.backing_name.map_or(cluster, |(offset, _)| offset as usize);
+        let area = start.get(header.header_len as usize..area_end.min(start.len())).unwrap_or_default();
+        let decoded = Extensions::decode(area, u64::from(header.header_len));
+        let whole = start.len() >= area_end.min(cluster);
+        // With the end marker in sight nothing can be missing.
+        if whole || decoded.as_ref().is_ok_and(|found| found.end + 8 <= start.len() as u64) {
+            return decoded;
+        }
+        start = block::read_vec(storage, 0, cluster as u64)?;
     }
 }

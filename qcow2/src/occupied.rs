@@ -45,7 +45,7 @@ impl Occupied {
         for &block in state.refcounts.blocks.iter().filter(|&&block| block != 0) {
             found.add("refcount block", block, geometry.cluster_size())?;
         }
-        for &raw in &state.l1 {
+        for &raw in image.l1(state)? {
             let table = raw & OFFSET;
             // One that is not aligned is no table, and an error where it is met.
             if table == 0 || !geometry.is_aligned(table) {

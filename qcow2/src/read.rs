@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt, Storage};
 
+use crate::address::GuestCluster;
 use crate::geometry::Geometry;
 use crate::image::{Image, State};
 use crate::l2_entry::{self, L2Entry, OFFSET, Stream};
 use crate::l2_table::L2Table;
+use crate::slice_cache::{SliceGuard, entries_per_slice};
 use crate::{Error, Result, backing, compress};
 
 /// A run of the virtual disk that is held in one way, in this image (its backing file apart).
@@ -50,47 +52,50 @@ impl Image {
     }
 
     pub(crate) fn map_in(&self, state: &State, offset: u64, max_len: u64) -> Result<MappedExtent> {
+        let run = self.run_at(state, offset, max_len)?;
+        Ok(MappedExtent { len: run.len, kind: run.held.kind() })
+    }
+
+    /// How the bytes from `offset` on are held, and for how many of them it holds: at most `max_len`, and as far as one
+    /// slice of an L2 table tells.
+    fn run_at(&self, state: &State, offset: u64, max_len: u64) -> Result<Run> {
         let geometry = &self.geometry;
         let cluster = geometry.guest_cluster_at(offset);
         let within = offset - geometry.guest_offset(cluster);
         let (l1_index, l2_index) = geometry.table_indices(cluster);
-        let table_left = (geometry.l2_entries() - l2_index as u64) * geometry.cluster_size() - within;
-        let limit = max_len.min(table_left);
-        let Some((table_offset, table)) = self.l2_table(state, l1_index)? else {
-            return Ok(MappedExtent { len: limit, kind: MappedKind::Unallocated });
+        let left = |entries: u64, index: u64| ((entries - index) << geometry.cluster_bits) - within;
+        let Some(table_offset) = self.l2_offset(state, l1_index)? else {
+            let len = max_len.min(left(geometry.l2_entries(), l2_index as u64));
+            return Ok(Run { len, held: Held::Unallocated });
         };
-        let first = piece_at(self.decode_entry(table_offset, &table, l2_index)?, within, geometry);
-        let (kind, mut len) = (first.kind, first.len);
-        let mut index = l2_index;
-        let mut at_cluster_end = within + len == geometry.cluster_size();
-        while len < limit && at_cluster_end && kind != MappedKind::Compressed {
+        let per_slice = entries_per_slice(geometry);
+        let guard = self.l2_slice(table_offset, cluster.0 / per_slice)?;
+        let Some(slice) = guard.as_ref() else { return Ok(Run { len: max_len, held: Held::Unallocated }) };
+        // Fewer than 512.
+        let first = (cluster.0 % per_slice) as usize;
+        let limit = max_len.min(left(per_slice, first as u64));
+        let slice_offset = table_offset + (l2_index - first) as u64 * geometry.l2_entry_size();
+        let piece = |index, within| {
+            Ok::<_, Error>(piece_at(self.decode_entry(slice_offset, &slice.entries, index)?, within, geometry))
+        };
+        let mut run = piece(first, within)?;
+        let mut index = first;
+        let mut at_cluster_end = within + run.len == geometry.cluster_size();
+        while run.len < limit && at_cluster_end {
             index += 1;
-            let piece = piece_at(self.decode_entry(table_offset, &table, index)?, 0, geometry);
-            let next = piece.kind;
-            let continues = match (kind, next) {
-                (MappedKind::Unallocated, MappedKind::Unallocated) => true,
-                (MappedKind::Data { host_offset: a }, MappedKind::Data { host_offset: b }) => {
-                    a.checked_add(len) == Some(b)
-                }
-                (MappedKind::Zero { host_offset: None }, MappedKind::Zero { host_offset: None }) => true,
-                (MappedKind::Zero { host_offset: Some(a) }, MappedKind::Zero { host_offset: Some(b) }) => {
-                    a.checked_add(len) == Some(b)
-                }
-                _ => false,
-            };
-            if !continues {
+            let next = piece(index, 0)?;
+            if !run.continues_with(&next) {
                 break;
             }
-            len += piece.len;
-            at_cluster_end = piece.len == geometry.cluster_size();
+            run.len += next.len;
+            at_cluster_end = next.len == geometry.cluster_size();
         }
-        Ok(MappedExtent { len: len.min(limit), kind })
+        Ok(Run { len: run.len.min(limit), ..run })
     }
 
-    /// The L2 table that an L1 entry leads to, with its offset in the file.
-    pub(crate) fn l2_table(&self, state: &State, l1_index: usize) -> Result<Option<(u64, Arc<L2Table>)>> {
-        let raw = state.l1.get(l1_index).copied().unwrap_or(0);
-        let offset = raw & OFFSET;
+    /// Where in the file the L2 table is that an L1 entry leads to.
+    fn l2_offset(&self, state: &State, l1_index: usize) -> Result<Option<u64>> {
+        let offset = self.l1(state)?.get(l1_index).copied().unwrap_or(0) & OFFSET;
         if offset == 0 {
             return Ok(None);
         }
@@ -102,18 +107,43 @@ impl Image {
                 format!("an L2 table's offset must be aligned, found {offset:#x}"),
             ));
         }
+        Ok(Some(offset))
+    }
+
+    /// The slice `number`, counted from the start of the disk, of the L2 table at `table_offset` of the file.
+    fn l2_slice(&self, table_offset: u64, number: u64) -> Result<SliceGuard> {
+        if let Some(slice) = self.slices.get(number, table_offset) {
+            return Ok(slice);
+        }
+        let per_slice = entries_per_slice(&self.geometry);
+        let len = per_slice * self.geometry.l2_entry_size();
+        let within = number % (self.geometry.l2_entries() / per_slice) * len;
+        let bytes = read_cluster_part(&*self.storage, table_offset, within, len)?;
+        Ok(self.slices.insert(number, table_offset, L2Table::decode(&bytes, &self.geometry)))
+    }
+
+    /// What the entry of a cluster says.
+    pub(crate) fn entry_of(&self, state: &State, cluster: GuestCluster) -> Result<L2Entry> {
+        let (l1_index, l2_index) = self.geometry.table_indices(cluster);
+        let Some(table_offset) = self.l2_offset(state, l1_index)? else { return Ok(L2Entry::Unallocated) };
+        let per_slice = entries_per_slice(&self.geometry);
+        let guard = self.l2_slice(table_offset, cluster.0 / per_slice)?;
+        let Some(slice) = guard.as_ref() else { return Ok(L2Entry::Unallocated) };
+        let at = table_offset + l2_index as u64 * self.geometry.l2_entry_size();
+        let raw = slice.entries.get((cluster.0 % per_slice) as usize);
+        l2_entry::decode(raw, self.version, &self.geometry, at)
+    }
+
+    /// The L2 table that an L1 entry leads to, with its offset in the file.
+    pub(crate) fn l2_table(&self, state: &State, l1_index: usize) -> Result<Option<(u64, Arc<L2Table>)>> {
+        let Some(offset) = self.l2_offset(state, l1_index)? else { return Ok(None) };
         self.read_l2_table(offset).map(|table| Some((offset, table)))
     }
 
     /// The L2 table at `offset` of the file.
     pub(crate) fn read_l2_table(&self, offset: u64) -> Result<Arc<L2Table>> {
-        if let Some(table) = self.l2_tables.get(offset) {
-            return Ok(table);
-        }
         let bytes = read_structure(&*self.storage, offset, self.geometry.cluster_size())?;
-        let table = Arc::new(L2Table::decode(&bytes, &self.geometry));
-        self.l2_tables.insert(offset, Arc::clone(&table));
-        Ok(table)
+        Ok(Arc::new(L2Table::decode(&bytes, &self.geometry)))
     }
 
     /// What an entry of the table at `table_offset` of the file says.
@@ -135,13 +165,13 @@ impl Image {
     }
 
     /// The whole cluster that a compressed stream holds.
-    pub(crate) fn decompressed(&self, stream: Stream) -> Result<Arc<[u8]>> {
+    pub(crate) fn decompressed(&self, stream: Stream) -> Result<Arc<Vec<u8>>> {
         if let Some(cluster) = self.decompressed.get(stream.offset) {
             return Ok(cluster);
         }
         let mut cluster = vec![0; self.geometry.cluster_len()];
         self.decompress(&self.read_stream(stream)?, stream, &mut cluster)?;
-        let cluster: Arc<[u8]> = cluster.into();
+        let cluster = Arc::new(cluster);
         self.decompressed.insert(stream.offset, Arc::clone(&cluster));
         Ok(cluster)
     }
@@ -166,34 +196,22 @@ impl Image {
             .map_err(|reason| Error::corrupt("compressed cluster", stream.offset, reason))
     }
 
-    /// The compressed stream of the cluster at `offset` of the virtual disk, which [`Image::map`] called compressed.
-    fn stream_at(&self, state: &State, offset: u64) -> Result<Option<Stream>> {
-        let (l1_index, l2_index) = self.geometry.table_indices(self.geometry.guest_cluster_at(offset));
-        let Some((table_offset, table)) = self.l2_table(state, l1_index)? else { return Ok(None) };
-        match self.decode_entry(table_offset, &table, l2_index)? {
-            L2Entry::Compressed(stream) => Ok(Some(stream)),
-            _ => Ok(None),
-        }
-    }
-
     pub(crate) fn read_in(&self, state: &State, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
         while !buf.is_empty() {
-            let extent = self.map_in(state, offset, buf.len() as u64)?;
+            let run = self.run_at(state, offset, buf.len() as u64)?;
             // At most the length of `buf`, so it fits.
-            let (part, rest) = std::mem::take(&mut buf).split_at_mut(extent.len as usize);
-            match extent.kind {
-                MappedKind::Data { host_offset } => Self::read_host(self.data_storage(), host_offset, part)?,
-                MappedKind::Zero { .. } => part.fill(0),
-                MappedKind::Unallocated => match &self.backing {
+            let (part, rest) = std::mem::take(&mut buf).split_at_mut(run.len as usize);
+            match run.held {
+                Held::Data { host } => Self::read_host(self.data_storage(), host, part)?,
+                Held::Zero { .. } => part.fill(0),
+                Held::Unallocated => match &self.backing {
                     Some(below) => backing::read_padded(&**below, offset, part)?,
                     None => part.fill(0),
                 },
-                MappedKind::Compressed => {
-                    if let Some(stream) = self.stream_at(state, offset)? {
-                        let cluster = self.decompressed(stream)?;
-                        let within = (offset % self.geometry.cluster_size()) as usize;
-                        part.copy_from_slice(&cluster[within..within + part.len()]);
-                    }
+                Held::Compressed(stream) => {
+                    let cluster = self.decompressed(stream)?;
+                    let within = (offset % self.geometry.cluster_size()) as usize;
+                    part.copy_from_slice(&cluster[within..within + part.len()]);
                 }
             }
             offset += part.len() as u64;
@@ -201,6 +219,55 @@ impl Image {
         }
         Ok(())
     }
+}
+
+/// A run of the disk that is held in one way, as [`MappedExtent`], with where its compressed stream is.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    len: u64,
+    held: Held,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    Data { host: u64 },
+    Zero { host: Option<u64> },
+    Compressed(Stream),
+    Unallocated,
+}
+
+impl Held {
+    fn kind(self) -> MappedKind {
+        match self {
+            Self::Data { host } => MappedKind::Data { host_offset: host },
+            Self::Zero { host } => MappedKind::Zero { host_offset: host },
+            Self::Compressed(_) => MappedKind::Compressed,
+            Self::Unallocated => MappedKind::Unallocated,
+        }
+    }
+}
+
+impl Run {
+    /// Whether `next` goes on where this one ends, in the same way.
+    fn continues_with(&self, next: &Self) -> bool {
+        match (self.held, next.held) {
+            (Held::Unallocated, Held::Unallocated) | (Held::Zero { host: None }, Held::Zero { host: None }) => true,
+            (Held::Data { host: a }, Held::Data { host: b })
+            | (Held::Zero { host: Some(a) }, Held::Zero { host: Some(b) }) => a.checked_add(self.len) == Some(b),
+            _ => false,
+        }
+    }
+}
+
+/// Reads `len` bytes that begin `within` a cluster of the file, of which at least the first byte must be there; what lies
+/// beyond the end of the file reads as zeros.
+fn read_cluster_part(storage: &dyn Storage, cluster: u64, within: u64, len: u64) -> Result<Vec<u8>> {
+    if cluster.saturating_add(within) < storage.len() {
+        return read_structure(storage, cluster + within, len);
+    }
+    BlockError::check_range(cluster, 1, storage.len())?;
+    // At most a cluster.
+    Ok(vec![0; len as usize])
 }
 
 /// Reads a table of the file, or a cluster of one. It must start within the file; where it ends beyond the file's end it reads as
@@ -217,31 +284,23 @@ pub(crate) fn read_structure(storage: &dyn Storage, offset: u64, len: u64) -> Re
 }
 
 /// How the byte at `within` of a cluster is held, and the rest of the cluster as far as it is held so.
-fn piece_at(entry: L2Entry, within: u64, geometry: &Geometry) -> MappedExtent {
+fn piece_at(entry: L2Entry, within: u64, geometry: &Geometry) -> Run {
     let to_end = geometry.cluster_size() - within;
     match entry {
-        L2Entry::Unallocated => MappedExtent { len: to_end, kind: MappedKind::Unallocated },
-        L2Entry::Zero { host, .. } => {
-            MappedExtent { len: to_end, kind: MappedKind::Zero { host_offset: host.map(|host| host + within) } }
-        }
-        L2Entry::Data { host, .. } => {
-            MappedExtent { len: to_end, kind: MappedKind::Data { host_offset: host + within } }
-        }
-        L2Entry::Compressed(_) => MappedExtent { len: to_end, kind: MappedKind::Compressed },
+        L2Entry::Unallocated => Run { len: to_end, held: Held::Unallocated },
+        L2Entry::Zero { host, .. } => Run { len: to_end, held: Held::Zero { host: host.map(|host| host + within) } },
+        L2Entry::Data { host, .. } => Run { len: to_end, held: Held::Data { host: host + within } },
+        L2Entry::Compressed(stream) => Run { len: to_end, held: Held::Compressed(stream) },
         L2Entry::Mixed { host, subclusters, .. } => {
             // Less than 32: `within` lies in the cluster.
             let index = (within / geometry.subcluster_size()) as u32;
             let end = u64::from(index + subclusters.run(index)) * geometry.subcluster_size();
-            let kind = match host {
-                Some(host) if subclusters.allocated >> index & 1 != 0 => {
-                    MappedKind::Data { host_offset: host + within }
-                }
-                _ if subclusters.zero >> index & 1 != 0 => {
-                    MappedKind::Zero { host_offset: host.map(|host| host + within) }
-                }
-                _ => MappedKind::Unallocated,
+            let held = match host {
+                Some(host) if subclusters.allocated >> index & 1 != 0 => Held::Data { host: host + within },
+                _ if subclusters.zero >> index & 1 != 0 => Held::Zero { host: host.map(|host| host + within) },
+                _ => Held::Unallocated,
             };
-            MappedExtent { len: end - within, kind }
+            Run { len: end - within, held }
         }
     }
 }

@@ -63,7 +63,7 @@ fn runs_not_held(image: &Image, state: &State, counts: &References) -> Result<Ve
     if !counts.any_partly_held {
         return Ok(runs);
     }
-    for l1_index in 0..state.l1.len() {
+    for l1_index in 0..image.l1(state)?.len() {
         let Some((offset, table)) = image.l2_table(state, l1_index)? else { continue };
         for l2_index in 0..table.len() {
             let entry = image.decode_entry(offset, &table, l2_index)?;
@@ -142,7 +142,7 @@ fn reads_as_zeros(storage: &dyn Storage, start: u64, len: u64) -> Result<bool> {
 fn clear_between_streams(image: &Image, state: &State, counts: &References) -> Result<u64> {
     let geometry = image.geometry;
     let mut streams: Vec<Stream> = Vec::new();
-    for l1_index in 0..state.l1.len() {
+    for l1_index in 0..image.l1(state)?.len() {
         let Some((offset, table)) = image.l2_table(state, l1_index)? else { continue };
         for l2_index in 0..table.len() {
             if let L2Entry::Compressed(stream) = image.decode_entry(offset, &table, l2_index)? {

@@ -128,7 +128,7 @@ impl References {
         // L2 tables that several L1 tables share are read once and counted as often as they are reached.
         let mut l2_tables = BTreeMap::new();
         found.add(geometry, "L1 table", roots.l1_offset, u64::from(roots.l1_entries) * 8, 1)?;
-        collect_l2_tables(&state.l1, &mut l2_tables);
+        collect_l2_tables(image.l1(state)?, &mut l2_tables);
         if scope.snapshots && roots.snapshots > 0 {
             let (snapshots, table_len) = snapshot::read_table(&*image.storage, roots, geometry)?;
             found.add(geometry, "snapshot table", roots.snapshots_offset, table_len, 1)?;

@@ -55,8 +55,8 @@ impl Image {
     fn shrunk(&self, accounting: &Accounting, new: Geometry) -> Result<(Relayout, BTreeMap<u64, Content>)> {
         let state = self.state();
         let mut counts = accounting.references.clone();
-        let kept = (new.l1_entries() as usize).clamp(1, state.l1.len().max(1));
-        let mut l1 = state.l1.clone();
+        let kept = (new.l1_entries() as usize).clamp(1, self.l1(&state)?.len().max(1));
+        let mut l1 = self.l1(&state)?.to_vec();
         counts.release_all(&References::of_l1(self, l1.get(kept..).unwrap_or_default())?);
         l1.truncate(kept);
 
@@ -80,7 +80,7 @@ impl Image {
         let old = std::mem::replace(&mut self.geometry, new);
         let clusters = self.hidden_beyond(old);
         self.geometry = old;
-        let mut l1 = self.state().l1.clone();
+        let mut l1 = self.l1(&self.state())?.to_vec();
         let l1 = (new.l1_entries() as usize > l1.len()).then(|| {
             l1.resize(new.l1_entries() as usize, 0);
             l1

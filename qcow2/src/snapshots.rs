@@ -32,7 +32,7 @@ impl Image {
         self.geometry.disk_len = self.snapshot_disk_len(&found)?;
         let geometry = self.geometry;
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        state.l1 = l1;
+        state.l1 = l1.into();
         state.header.geometry = geometry;
         state.header.roots.l1_offset = found.l1_offset;
         state.header.roots.l1_entries = found.l1_entries;
@@ -66,13 +66,13 @@ impl Image {
         entries.push(Entry::new(&id, name, since_epoch, self.geometry.disk_len)?);
         {
             let state = self.state();
-            counts.add_all(&References::of_l1(self, &state.l1)?);
+            counts.add_all(&References::of_l1(self, self.l1(&state)?)?);
             if u64::from(counts.greatest()) > self.geometry.refcount_max() {
                 let bits = 1 << self.geometry.refcount_order;
                 return Err(Error::Unsupported(format!("another snapshot with refcounts of {bits} bits")));
             }
             // The tables themselves are shared by the commit, which may move them first.
-            for table in state.l1.iter().map(|raw| raw & OFFSET).filter(|&table| table != 0) {
+            for table in self.l1(&state)?.iter().map(|raw| raw & OFFSET).filter(|&table| table != 0) {
                 counts.release(self.geometry.host_cluster_at(table).0);
             }
         }
@@ -99,7 +99,7 @@ impl Image {
         let disk_len = self.snapshot_disk_len(&found)?;
         let mut l1 = found.read_l1(&*self.storage)?;
         let mut counts = accounting.references.clone();
-        counts.release_all(&References::of_l1(self, &self.state().l1)?);
+        counts.release_all(&References::of_l1(self, self.l1(&self.state())?)?);
         counts.add_all(&References::of_l1(self, &l1)?);
         if u64::from(counts.greatest()) > self.geometry.refcount_max() {
             let bits = 1 << self.geometry.refcount_order;

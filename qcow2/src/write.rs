@@ -2,7 +2,6 @@
 //! only after nothing leads to the cluster any more. A crash leaves leaked clusters at worst, never a wrong reference.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use block::{Error as BlockError, ExtentKind, ReadAt, WriteAt};
 
@@ -16,6 +15,7 @@ use crate::occupied::Occupied;
 use crate::read::MappedKind;
 use crate::refcount::encode_block;
 use crate::references::Accounting;
+use crate::slice_cache::entries_per_slice;
 use crate::{Error, Result};
 
 /// Clusters that one round of allocating writes handles: enough that its flush costs little beside the data.
@@ -135,12 +135,9 @@ impl Image {
 
     /// A cluster's entry, and whether the L2 table that holds it may be written in place.
     pub(crate) fn entry(&self, state: &State, cluster: GuestCluster) -> Result<(L2Entry, bool)> {
-        let (l1_index, l2_index) = self.geometry.table_indices(cluster);
-        let own_table = state.l1.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
-        let Some((offset, table)) = self.l2_table(state, l1_index)? else {
-            return Ok((L2Entry::Unallocated, own_table));
-        };
-        Ok((self.decode_entry(offset, &table, l2_index)?, own_table))
+        let (l1_index, _) = self.geometry.table_indices(cluster);
+        let own_table = self.l1(state)?.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
+        Ok((self.entry_of(state, cluster)?, own_table))
     }
 
     fn write_in_place(&self, offset: u64, buf: &[u8]) -> Result<()> {
@@ -394,7 +391,7 @@ impl<'a> Round<'a> {
         let (l1_index, l2_index) = geometry.table_indices(cluster);
         if !self.tables.contains_key(&l1_index) {
             let old = self.image.l2_table(self.state, l1_index)?;
-            let own = self.state.l1.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
+            let own = self.image.l1(self.state)?.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
             let table = match old {
                 Some((offset, table)) if own => (geometry.host_cluster_at(offset), false, (*table).clone()),
                 Some((offset, table)) => {
@@ -488,13 +485,15 @@ impl<'a> Round<'a> {
                 if let Some(occupied) = &mut self.state.occupied {
                     occupied.insert("L2 table", offset);
                 }
-                self.state.l1[l1_index] = offset | COPIED;
+                self.state.l1.set(l1_index, offset | COPIED);
                 let entry = self.state.header.roots.l1_offset + l1_index as u64 * 8;
                 self.image.storage.write_at(entry, &(offset | COPIED).to_be_bytes())?;
             } else {
                 self.write_changed_entries(offset, &table)?;
             }
-            self.image.l2_tables.insert(offset, Arc::new(table));
+            let per_table = (geometry.l2_entries() / entries_per_slice(&geometry)).max(1);
+            let first = l1_index as u64 * per_table;
+            self.image.slices.remove(first..first + per_table);
         }
         if self.freed.is_empty() && self.freed_parts.is_empty() {
             return Ok(());
@@ -532,7 +531,6 @@ impl<'a> Round<'a> {
             }
             let len = geometry.cluster_size().min(self.image.storage.len().saturating_sub(offset));
             self.image.storage.discard(offset, len)?;
-            self.image.l2_tables.remove(offset);
         }
         // A compressed stream's place may be used anew, for another stream.
         self.image.decompressed.clear();

@@ -91,7 +91,7 @@ impl Image {
             flags += self.put_flags_right(state, &wanted, true)?;
             self.storage.flush()?;
         }
-        self.l2_tables.clear();
+        self.slices.clear();
         Ok(flags)
     }
 
@@ -166,11 +166,11 @@ impl Image {
             let single = counts.get(host >> geometry.cluster_bits) == 1;
             host != 0 && single == set && (raw & COPIED != 0) != set
         };
-        for (index, raw) in state.l1.iter_mut().enumerate() {
-            let table_offset = *raw & OFFSET;
-            if wrong(*raw) {
-                *raw ^= COPIED;
-                self.storage.write_at(l1_offset + index as u64 * 8, &raw.to_be_bytes())?;
+        for (index, raw) in self.l1(state)?.to_vec().into_iter().enumerate() {
+            let table_offset = raw & OFFSET;
+            if wrong(raw) {
+                state.l1.set(index, raw ^ COPIED);
+                self.storage.write_at(l1_offset + index as u64 * 8, &(raw ^ COPIED).to_be_bytes())?;
                 changed += 1;
             }
             // No table is in the header's cluster. A table that is no table holds something else; what lies beyond the end of the file must not be written.

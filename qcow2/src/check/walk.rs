@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
     pub(super) fn walk(&mut self, state: &State, refcounts: &Refcounts<'_>) -> Result<()> {
         let roots = state.header.roots;
         self.count("header", 0, self.geometry.cluster_size())?;
-        self.walk_l1(roots.l1_offset, &state.l1, Some(refcounts))?;
+        self.walk_l1(roots.l1_offset, self.image.l1(state)?, Some(refcounts))?;
         if roots.snapshots > 0 {
             self.walk_snapshots(&roots)?;
         }
