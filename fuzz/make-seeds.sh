@@ -45,6 +45,25 @@ tables(){
   rm -f "$W/disk"; truncate -s 512k "$W/disk"; printf 'label: dos\nlabel-id: 0x601d5ea1\nstart=8, size=300, type=83\nstart=308, size=300, type=8e\n' | sfdisk -q "$W/disk" > /dev/null; head -c 512 "$W/disk" > "$HERE/corpus/volumes_mbr/primary"
   rm -f "$W/disk"; truncate -s 512k "$W/disk"; printf '\xeb\x3c\x90' | dd of="$W/disk" conv=notrunc status=none; printf 'start=0, type=c, bootable' | sfdisk -q --force -X dos "$W/disk" > /dev/null 2>&1 || :; head -c 512 "$W/disk" > "$HERE/corpus/volumes_mbr/covers-itself"; }
 
+# ------------------------------------------------------------------ volumes_lvm2: place and length of the text, and the text
+lvm2(){ # NAME PLACE SEGMENT MORE-VOLUMES
+  mkdir -p "$HERE/corpus/volumes_lvm2"; { le "$2" 2; le 0 2; cat << EOF
+vg { id = "aaaaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaaaa" seqno = 3 format = "lvm2" status = ["RESIZEABLE", "READ", "WRITE"] flags = [] extent_size = 128
+physical_volumes { pv0 { id = "abcdef-ghij-klmn-opqr-stuv-wxyz-012345" status = ["ALLOCATABLE"] flags = [] dev_size = 32768 pe_start = 2048 pe_count = 200 } }
+logical_volumes { root { id = "bbbbbb-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbbb" status = ["READ", "WRITE", "VISIBLE"] flags = [] segment_count = 1
+segment1 { start_extent = 0 extent_count = 4 $3 } } ${4:-} } }
+contents = "Text Format Volume Group"
+version = 1
+EOF
+  } > "$HERE/corpus/volumes_lvm2/$1"; }
+lvm2s(){
+  local hidden='status = ["READ", "WRITE"] flags = [] segment_count = 1 segment1 { start_extent = 0' one='extent_count = 1 type = "striped" stripe_count = 1'
+  lvm2 linear 0 'type = "striped" stripe_count = 1 stripes = ["pv0", 0]'; lvm2 wrapped 7600 'type = "striped" stripe_count = 1 stripes = ["pv0", 0]'
+  lvm2 striped 0 'type = "striped" stripe_count = 2 stripe_size = 16 stripes = ["pv0", 0, "pv0", 9]'; lvm2 thin 0 'type = "thin" thin_pool = "pool" device_id = 1'
+  lvm2 raid1 0 'type = "raid1" device_count = 2 raids = ["m0", "i0", "m1", "i1"]' "m0 { id = \"cccccc-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbbb\" $hidden $one stripes = [\"pv0\", 1] } }
+i0 { id = \"dddddd-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbbb\" $hidden $one stripes = [\"pv0\", 2] } } m1 { id = \"eeeeee-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbbb\" $hidden $one stripes = [\"pv0\", 3] } }
+i1 { id = \"ffffff-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbbb\" $hidden $one stripes = [\"pv0\", 4] } }"; }
+
 # ------------------------------------------------------------------ volumes_probe: 4 bytes of another length, and the volume's start
 probe(){ # NAME BYTES LENGTH : the first BYTES of a volume
   mkdir -p "$HERE/corpus/volumes_probe"; { le "$3" 4; head -c "$2" "$W/volume"; } > "$HERE/corpus/volumes_probe/$1"; }
@@ -114,4 +133,4 @@ images(){
   { actions 0500000008000000; le 0 1; } > "$HERE/corpus/qcow2_subclusters/nothing"
   { actions 0b00700020100000; le 2 1; le 3 1; le 24 2; le 7 1; actions 00000000ffff0000; le 5 1; le 0 2; le 3 1; actions 80000000; } > "$HERE/corpus/qcow2_subclusters/changes"; }
 
-qcow2; tables; probes; ext4; guests; images
+qcow2; tables; lvm2s; probes; ext4; guests; images

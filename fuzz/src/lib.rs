@@ -17,7 +17,7 @@ pub use ext4::ext4_before_and_after;
 pub use ext4::{ext4_attributes, ext4_directory, ext4_extents, ext4_image, ext4_journal, ext4_superblock};
 pub use qcow2_image::{qcow2_image, qcow2_operations, qcow2_repair, qcow2_subclusters};
 pub use seal::{guest_files, guest_seal};
-pub use volumes::{volumes_gpt, volumes_mbr, volumes_probe};
+pub use volumes::{volumes_gpt, volumes_lvm2, volumes_mbr, volumes_probe};
 
 /// A fuzz target: its name, which is that of its corpus, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
@@ -37,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("qcow2_repair", qcow2_repair),
     ("qcow2_subclusters", qcow2_subclusters),
     ("volumes_gpt", volumes_gpt),
+    ("volumes_lvm2", volumes_lvm2),
     ("volumes_mbr", volumes_mbr),
     ("volumes_probe", volumes_probe),
 ];

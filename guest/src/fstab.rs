@@ -23,6 +23,12 @@ pub(crate) enum Device {
     PartLabel(String),
     /// A partition of the guest's first disk.
     Partition(u32),
+    /// What the device mapper made: its name below `/dev/mapper`.
+    Mapper(String),
+    /// What the device mapper made: its UUID.
+    MapperUuid(String),
+    /// A logical volume: its group and its name.
+    Logical(String, String),
     /// The guest's first disk itself.
     WholeDisk,
     /// The device that holds the root.
@@ -100,7 +106,8 @@ impl Device {
                 "by-label" => Self::Label(udev_unescape(name)),
                 "by-partuuid" => Self::PartUuid(udev_unescape(name)),
                 "by-partlabel" => Self::PartLabel(udev_unescape(name)),
-                _ if name.starts_with("dm-") => Self::Elsewhere(DEVICE_MAPPER),
+                "by-id" if name.starts_with("dm-uuid-") => Self::MapperUuid(udev_unescape(&name["dm-uuid-".len()..])),
+                "by-id" if name.starts_with("dm-name-") => Self::Mapper(udev_unescape(&name["dm-name-".len()..])),
                 _ if name.starts_with("md-") => Self::Elsewhere(RAID),
                 _ => by_number(name),
             };
@@ -109,7 +116,6 @@ impl Device {
     }
 }
 
-const DEVICE_MAPPER: &str = "it is an LVM2 or LUKS volume, which is not supported";
 const RAID: &str = "it is a RAID array, which is not supported";
 const OTHER_DISK: &str = "it is on another disk";
 const UNKNOWN: &str = "there is no telling which volume that device was";
@@ -128,8 +134,8 @@ fn by_device_name(name: &str) -> Device {
     if name == "root" {
         return Device::Root;
     }
-    if name.starts_with("mapper/") || name.starts_with("dm-") {
-        return Device::Elsewhere(DEVICE_MAPPER);
+    if let Some(name) = name.strip_prefix("mapper/") {
+        return Device::Mapper(udev_unescape(name));
     }
     if name.starts_with("md") {
         return Device::Elsewhere(RAID);
@@ -150,7 +156,10 @@ fn by_device_name(name: &str) -> Device {
         return Device::NoDisk;
     }
     // What is left with a slash is a logical volume in its group.
-    Device::Elsewhere(if name.contains('/') { DEVICE_MAPPER } else { UNKNOWN })
+    match name.split_once('/') {
+        Some((group, name)) if !name.contains('/') => Device::Logical(group.to_owned(), name.to_owned()),
+        _ => Device::Elsewhere(UNKNOWN),
+    }
 }
 
 /// A disk, or a partition of one, where `first` is the name of the guest's first.
@@ -217,7 +226,8 @@ mod tests {
             ("/dev/disk/by-partlabel/boot", D::PartLabel("boot".into())),
             ("/dev/disk/by-id/virtio-serial-part2", D::Partition(2)),
             ("/dev/disk/by-path/pci-0000:00:04.0-part15", D::Partition(15)),
-            ("/dev/disk/by-id/dm-uuid-LVM-abc", D::Elsewhere(DEVICE_MAPPER)),
+            ("/dev/disk/by-id/dm-uuid-LVM-abc", D::MapperUuid("LVM-abc".into())),
+            ("/dev/disk/by-id/dm-name-rl-root", D::Mapper("rl-root".into())),
             ("/dev/sda1", D::Partition(1)),
             ("/dev/vda15", D::Partition(15)),
             ("/dev/xvda1", D::Partition(1)),
@@ -228,8 +238,9 @@ mod tests {
             ("/dev/nvme1n1p3", D::Elsewhere(OTHER_DISK)),
             ("/dev/mmcblk0p2", D::Partition(2)),
             ("/dev/root", D::Root),
-            ("/dev/mapper/rl-root", D::Elsewhere(DEVICE_MAPPER)),
-            ("/dev/ubuntu-vg/ubuntu-lv", D::Elsewhere(DEVICE_MAPPER)),
+            ("/dev/mapper/rl-root", D::Mapper("rl-root".into())),
+            ("/dev/ubuntu-vg/ubuntu-lv", D::Logical("ubuntu-vg".into(), "ubuntu-lv".into())),
+            ("/dev/a/b/c", D::Elsewhere(UNKNOWN)),
             ("/dev/md0", D::Elsewhere(RAID)),
             ("/dev/sr0", D::NoDisk),
             ("/dev/fd0", D::NoDisk),

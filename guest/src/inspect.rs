@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use block::{ReadAt, WriteAt};
-use volumes::{Content, ContentKind, Volume};
+use volumes::{Content, ContentKind, Volume, VolumeGroup};
 
 use crate::error::{NotRoot, Root};
 use crate::ext4::{self, Ext4};
@@ -105,21 +105,22 @@ fn open(disk: &Disk, options: &OpenOptions) -> Result<Guest> {
     let looked_at = disk.read_only();
     let layout = volumes::discover(&looked_at)?;
     let mut all = Vec::with_capacity(layout.volumes.len());
-    for volume in layout.volumes {
+    for volume in &layout.volumes {
+        let volume = volume.clone();
         let content = volumes::probe(&volume.device_read_only(Arc::clone(&looked_at))?)?;
         all.push(Found { volume, content });
     }
 
     let root = match &options.root {
         Some(name) => chosen_root(&all, name)?,
-        None => only_root(disk, &all)?,
+        None => only_root(disk, &all, &layout.volume_groups)?,
     };
     let mut guest = Guest::with_root(all[root].open(disk, options.now)?, all[root].volume.name.clone());
     guest.warnings = layout.warnings;
     if let Some(reason) = not_a_root(&guest)? {
         guest.warnings.push(format!("{} was chosen as root: {reason}", all[root].volume.name));
     }
-    mount_all(&mut guest, disk, &all, root, options.now)?;
+    mount_all(&mut guest, disk, &all, &layout.volume_groups, root, options.now)?;
     guest.os = OperatingSystem::read(&guest)?;
     guest.volumes = all.into_iter().map(describe).collect();
     Ok(guest)
@@ -151,7 +152,7 @@ fn chosen_root(all: &[Found], name: &str) -> Result<usize> {
 }
 
 /// The only volume that looks like a root.
-fn only_root(disk: &Disk, all: &[Found]) -> Result<usize> {
+fn only_root(disk: &Disk, all: &[Found], groups: &[VolumeGroup]) -> Result<usize> {
     let mut roots = Vec::new();
     let mut others = Vec::new();
     for (index, found) in all.iter().enumerate() {
@@ -160,11 +161,25 @@ fn only_root(disk: &Disk, all: &[Found]) -> Result<usize> {
             Err(reason) => others.push(NotRoot { device: found.volume.name.clone(), reason }),
         }
     }
+    others.extend(unusable(groups).map(|(device, reason)| NotRoot { device, reason }));
     match roots.as_slice() {
         [(root, _)] => Ok(*root),
         [] => Err(Error::NoRoot { volumes: others }),
         _ => Err(Error::SeveralRoots { roots: roots.into_iter().map(|(_, root)| root).collect() }),
     }
+}
+
+/// The logical volumes that cannot be used, and why.
+fn unusable(groups: &[VolumeGroup]) -> impl Iterator<Item = (String, String)> {
+    groups.iter().flat_map(|group| {
+        let problem = |logical: &volumes::LogicalVolume| {
+            Some((
+                format!("lvm:{}/{}", group.name, logical.name),
+                format!("a logical volume: {}", logical.problem.clone()?),
+            ))
+        };
+        group.logical_volumes.iter().filter_map(problem)
+    })
 }
 
 /// Which system's root a volume is, or why it is none.
@@ -185,6 +200,7 @@ fn look_for_root(disk: &Disk, found: &Found) -> Result<OperatingSystem, String> 
 
 fn unsupported(content: &Content) -> String {
     match content.kind {
+        ContentKind::Lvm2Member => content.kind.name().to_owned(),
         ContentKind::Unknown => "nothing that is known".to_owned(),
         ContentKind::Swap | ContentKind::SuspendedSwap => content.kind.name().to_owned(),
         kind => format!("{kind}, which is not supported"),
@@ -213,7 +229,14 @@ fn not_a_root(guest: &Guest) -> Result<Option<String>> {
 }
 
 /// Mounts what fstab wants mounted, parents before what is below them.
-fn mount_all(guest: &mut Guest, disk: &Disk, all: &[Found], root: usize, now: Timestamp) -> Result<()> {
+fn mount_all(
+    guest: &mut Guest,
+    disk: &Disk,
+    all: &[Found],
+    groups: &[VolumeGroup],
+    root: usize,
+    now: Timestamp,
+) -> Result<()> {
     let mut mounted = vec![(root, b"/".to_vec())];
     let mut entries = match guest.stat(b"/etc/fstab")? {
         Some(metadata) if metadata.kind == FileKind::File => match guest.read(b"/etc/fstab") {
@@ -228,7 +251,7 @@ fn mount_all(guest: &mut Guest, disk: &Disk, all: &[Found], root: usize, now: Ti
     // The sort is stable: of two for one place the later covers the earlier.
     entries.sort_by_key(|entry| if entry.path == b"/" { 0 } else { entry.path.len() });
     for entry in entries {
-        let volume = match find_volume(all, root, &entry.spec) {
+        let volume = match find_volume(all, groups, root, &entry.spec) {
             Ok(Some(volume)) => volume,
             Ok(None) => continue,
             Err(reason) => {
@@ -253,6 +276,9 @@ fn mount_all(guest: &mut Guest, disk: &Disk, all: &[Found], root: usize, now: Ti
             let (name, kind) = (&found.volume.name, found.content.kind);
             guest.warnings.push(format!("{name} ({kind}) is not mounted: it is left as it is"));
         }
+    }
+    for (name, reason) in unusable(groups) {
+        guest.warnings.push(format!("{name} is left as it is: it is {reason}"));
     }
     Ok(())
 }
@@ -294,24 +320,59 @@ fn fail(guest: &mut Guest, entry: Entry, reason: String) {
 }
 
 /// The volume that a line of fstab names; none where it is not on a disk.
-fn find_volume(all: &[Found], root: usize, spec: &str) -> Result<Option<usize>, String> {
+fn find_volume(all: &[Found], groups: &[VolumeGroup], root: usize, spec: &str) -> Result<Option<usize>, String> {
     let position = |matches: &dyn Fn(&Found) -> bool| all.iter().position(matches);
     let same =
         |found: &Option<String>, wanted: &str| found.as_ref().is_some_and(|found| found.eq_ignore_ascii_case(wanted));
-    let (volume, what) = match Device::parse(spec) {
+    let device = Device::parse(spec);
+    let (volume, what) = match &device {
         Device::NoDisk => return Ok(None),
-        Device::Elsewhere(reason) => return Err(reason.to_owned()),
+        Device::Elsewhere(reason) => return Err((*reason).to_owned()),
         Device::Root => return Ok(Some(root)),
-        Device::Uuid(uuid) => (position(&|found| same(&found.content.uuid, &uuid)), "that UUID"),
-        Device::Label(label) => (position(&|found| found.content.label.as_ref() == Some(&label)), "that label"),
-        Device::PartUuid(uuid) => (position(&|found| same(&found.volume.part_uuid, &uuid)), "that partition UUID"),
+        Device::Uuid(uuid) => (position(&|found| same(&found.content.uuid, uuid)), "that UUID"),
+        Device::Label(label) => (position(&|found| found.content.label.as_ref() == Some(label)), "that label"),
+        Device::PartUuid(uuid) => (position(&|found| same(&found.volume.part_uuid, uuid)), "that partition UUID"),
         Device::PartLabel(label) => {
-            (position(&|found| found.volume.part_label.as_ref() == Some(&label)), "that partition name")
+            (position(&|found| found.volume.part_label.as_ref() == Some(label)), "that partition name")
         }
-        Device::Partition(number) => (position(&|found| found.volume.number == Some(number)), "that number"),
-        Device::WholeDisk => (position(&|found| found.volume.number.is_none()), "the whole disk"),
+        Device::Partition(number) => (position(&|found| found.volume.number == Some(*number)), "that number"),
+        Device::WholeDisk => {
+            let is_whole = |found: &Found| found.volume.number.is_none() && found.volume.logical.is_none();
+            (position(&is_whole), "the whole disk")
+        }
+        Device::Mapper(_) | Device::MapperUuid(_) | Device::Logical(..) => {
+            return find_logical(all, groups, &device).map(Some);
+        }
     };
     volume.map(Some).ok_or_else(|| format!("no volume of this disk has {what}"))
+}
+
+/// The logical volume that a line of fstab names by one of the device mapper's names, or why there is none.
+fn find_logical(all: &[Found], groups: &[VolumeGroup], device: &Device) -> Result<usize, String> {
+    let found = all.iter().position(|found| {
+        found.volume.logical.as_ref().is_some_and(|logical| match device {
+            Device::Mapper(name) => logical.mapper_name() == *name,
+            Device::MapperUuid(uuid) => logical.mapper_uuid() == *uuid,
+            Device::Logical(group, name) => (&logical.group, &logical.name) == (group, name),
+            _ => false,
+        })
+    });
+    // One that cannot be used says why.
+    let problem = || {
+        let mut logical =
+            groups.iter().flat_map(|group| group.logical_volumes.iter().map(move |logical| (group, logical)));
+        let same = |group: &VolumeGroup, name: &str| match device {
+            Device::Mapper(wanted) => {
+                format!("{}-{}", group.name.replace('-', "--"), name.replace('-', "--")) == *wanted
+            }
+            Device::Logical(wanted, volume) => (&group.name, name) == (wanted, volume.as_str()),
+            _ => false,
+        };
+        let (group, logical) = logical.find(|(group, logical)| same(group, &logical.name))?;
+        Some(format!("lvm:{}/{}: {}", group.name, logical.name, logical.problem.as_ref()?))
+    };
+    let other = "no LVM2 volume of this disk has that name, and what else the device mapper makes is not supported";
+    found.ok_or_else(|| problem().unwrap_or_else(|| other.to_owned()))
 }
 
 /// An error with what it comes from, in one line.

@@ -201,7 +201,7 @@ fn everything_that_fstab_names_is_mounted_or_said_not_to_be() {
     assert_eq!(
         unmounted(&guest),
         [
-            "/data /dev/mapper/vg-data: it is an LVM2 or LUKS volume, which is not supported",
+            "/data /dev/mapper/vg-data: no LVM2 volume of this disk has that name, and what else the device mapper makes is not supported",
             "/gone UUID=99999999-9999-4999-8999-999999999999: no volume of this disk has that UUID",
             "/other /dev/sdb1: it is on another disk",
             "/missing LABEL=usr: the directory does not exist",

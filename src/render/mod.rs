@@ -113,6 +113,8 @@ pub(crate) struct Inspection {
     pub(crate) size: u64,
     pub(crate) table: String,
     pub(crate) volumes: Vec<VolumeFacts>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) volume_groups: Vec<VolumeGroupFacts>,
     pub(crate) guest: Option<GuestFacts>,
     pub(crate) unmounted: Vec<UnmountedFacts>,
     pub(crate) warnings: Vec<String>,
@@ -129,6 +131,54 @@ pub(crate) struct VolumeFacts {
     pub(crate) uuid: Option<String>,
     pub(crate) part_label: Option<String>,
     pub(crate) part_uuid: Option<String>,
+}
+
+/// An LVM2 volume group.
+#[derive(Debug, Serialize)]
+pub(crate) struct VolumeGroupFacts {
+    pub(crate) name: String,
+    pub(crate) uuid: String,
+    pub(crate) extent_size: u64,
+    pub(crate) physical_volumes: Vec<PhysicalVolumeFacts>,
+    pub(crate) logical_volumes: Vec<LogicalVolumeFacts>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PhysicalVolumeFacts {
+    pub(crate) uuid: String,
+    /// The volume that it is on; none where it is missing.
+    pub(crate) volume: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct LogicalVolumeFacts {
+    pub(crate) name: String,
+    pub(crate) uuid: String,
+    pub(crate) size: u64,
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+}
+
+impl VolumeGroupFacts {
+    fn new(group: &volumes::VolumeGroup) -> Self {
+        let physical = group.physical_volumes.iter();
+        let logical = group.logical_volumes.iter().map(|logical| LogicalVolumeFacts {
+            name: format!("lvm:{}/{}", group.name, logical.name),
+            uuid: logical.uuid.clone(),
+            size: logical.len,
+            problem: logical.problem.as_deref().map(escape),
+        });
+        Self {
+            name: group.name.clone(),
+            uuid: group.uuid.clone(),
+            extent_size: group.extent_size,
+            physical_volumes: physical
+                .map(|member| PhysicalVolumeFacts { uuid: member.uuid.clone(), volume: member.volume.clone() })
+                .collect(),
+            logical_volumes: logical.collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -172,6 +222,7 @@ impl Inspection {
             size: device.len(),
             table: format!("{:?}", layout.table).to_lowercase(),
             volumes,
+            volume_groups: layout.volume_groups.iter().map(VolumeGroupFacts::new).collect(),
             guest: guest.ok().map(GuestFacts::new),
             unmounted: unmounted.collect(),
             warnings,

@@ -134,6 +134,19 @@ pub(crate) fn inspection(inspection: &Inspection) {
         let uuid = volume.uuid.as_ref().map(|uuid| format!(" {DIM}{uuid}{DIM:#}")).unwrap_or_default();
         println!("  {:8} {:>10}  {}{label}{uuid}", volume.name, bytes(volume.size), volume.content);
     }
+    for group in &inspection.volume_groups {
+        let members: Vec<_> = group
+            .physical_volumes
+            .iter()
+            .map(|member| member.volume.as_deref().unwrap_or("a missing volume"))
+            .collect();
+        println!("  LVM2 group {} on {} {DIM}{}{DIM:#}", group.name, members.join(", "), group.uuid);
+        for logical in &group.logical_volumes {
+            if let Some(problem) = &logical.problem {
+                println!("  {:8} {:>10}  cannot be used: {problem}", logical.name, bytes(logical.size));
+            }
+        }
+    }
     for warning in &inspection.warnings {
         eprintln!("{WARNING}warning:{WARNING:#} {warning}");
     }

@@ -4,6 +4,7 @@ use block::ReadAt;
 
 use crate::error::{Error, Result};
 use crate::gpt::{self, Gpt, SECTOR_SIZES};
+use crate::lvm2::{self, VolumeGroup};
 use crate::mbr::Record;
 use crate::probe::{ContentKind, probe};
 use crate::volume::Volume;
@@ -24,8 +25,10 @@ pub enum Table {
 pub struct Layout {
     /// How it is divided.
     pub table: Table,
-    /// Its volumes, in the order of their numbers.
+    /// Its volumes: partitions in the order of their numbers, then the logical volumes that can be used.
     pub volumes: Vec<Volume>,
+    /// The LVM2 volume groups that its physical volumes make.
+    pub volume_groups: Vec<VolumeGroup>,
     /// What is odd about the table, and did not stop the reading of it.
     pub warnings: Vec<String>,
 }
@@ -34,7 +37,7 @@ pub struct Layout {
 ///
 /// A GUID partition table counts where the MBR says that there is one, or where there is no MBR; its checksums are
 /// verified, and the backup stands in for a damaged primary, with a warning. Partitions that do not lie on the disk are
-/// left out, with a warning.
+/// left out, with a warning. So are LVM2 metadata that contradict themselves, and groups that need them.
 ///
 /// # Errors
 /// [`Error::Gpt`] where the MBR promises a GUID partition table and both copies are damaged; [`Error::Io`].
@@ -52,7 +55,7 @@ pub fn discover(disk: &dyn ReadAt) -> Result<Layout> {
                 warnings.push("the MBR is a hybrid one: its partitions were not looked at, the GPT's were".to_owned());
             }
             warnings.extend(gpt.warnings);
-            return Ok(finish(Table::Gpt, gpt.volumes, warnings));
+            return finish(disk, Table::Gpt, gpt.volumes, warnings);
         }
     } else if SECTOR_SIZES.iter().any(|sector| matches!(gpt::has_signature(disk, *sector), Ok(true))) {
         warnings.push("there are remains of a GUID partition table; the MBR does not mention it".to_owned());
@@ -63,11 +66,11 @@ pub fn discover(disk: &dyn ReadAt) -> Result<Layout> {
             let volumes = record.volumes(disk, &mut warnings)?;
             // A boot sector's code may look like entries; what those then say is nonsense.
             if volumes.is_empty() && probe(disk)?.kind != ContentKind::Unknown {
-                return Ok(finish(Table::None, vec![whole(disk)], warnings));
+                return finish(disk, Table::None, vec![whole(disk)], warnings);
             }
-            Ok(finish(Table::Mbr, volumes, warnings))
+            finish(disk, Table::Mbr, volumes, warnings)
         }
-        _ => Ok(finish(Table::None, vec![whole(disk)], warnings)),
+        _ => finish(disk, Table::None, vec![whole(disk)], warnings),
     }
 }
 
@@ -107,7 +110,7 @@ fn read_gpt(disk: &dyn ReadAt, promised: bool, warnings: &mut Vec<String>) -> Re
     }
 }
 
-fn finish(table: Table, volumes: Vec<Volume>, mut warnings: Vec<String>) -> Layout {
+fn finish(disk: &dyn ReadAt, table: Table, mut volumes: Vec<Volume>, mut warnings: Vec<String>) -> Result<Layout> {
     let mut by_start: Vec<&Volume> = volumes.iter().collect();
     by_start.sort_by_key(|volume| volume.start);
     // The one that reaches furthest of those that start before.
@@ -123,7 +126,10 @@ fn finish(table: Table, volumes: Vec<Volume>, mut warnings: Vec<String>) -> Layo
             _ => furthest = Some(volume),
         }
     }
-    Layout { table, volumes, warnings }
+    let found = lvm2::discover(disk, &volumes)?;
+    volumes.extend(found.volumes);
+    warnings.extend(found.warnings);
+    Ok(Layout { table, volumes, volume_groups: found.groups, warnings })
 }
 
 fn whole(disk: &dyn ReadAt) -> Volume {
@@ -136,5 +142,6 @@ fn whole(disk: &dyn ReadAt) -> Volume {
         type_byte: None,
         part_uuid: None,
         part_label: None,
+        logical: None,
     }
 }

@@ -171,5 +171,6 @@ fn volume(number: u32, entry: &GptEntry, sector: u64, disk_len: u64) -> Option<V
         type_byte: None,
         part_uuid: Some(Uuid::from_bytes_le(entry.unique_partition_guid).to_string()),
         part_label: Some(String::from_utf16_lossy(&name)).filter(|name| !name.is_empty()),
+        logical: None,
     })
 }

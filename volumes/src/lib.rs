@@ -1,8 +1,8 @@
 //! What a disk is divided into, and what lies on each part.
 //!
 //! [`discover`] reads the partition table: GPT (its backup where the primary is damaged), MBR with logical partitions,
-//! or none, when a file system lies straight on the disk. [`probe`] recognises what a volume holds by its magic
-//! numbers. Nothing is written.
+//! or none, when a file system lies straight on the disk; and the LVM2 groups of the physical volumes among them, whose
+//! logical volumes are volumes, too. [`probe`] recognises what a volume holds by its magic numbers. Nothing is written.
 //!
 //! ```
 //! use block::{Memory, WriteAt};
@@ -34,11 +34,13 @@ mod discover;
 mod error;
 mod gpt;
 mod layout;
+mod lvm2;
 mod mbr;
 mod probe;
 mod volume;
 
 pub use discover::{Layout, Table, discover};
 pub use error::{Error, Result};
+pub use lvm2::{LogicalVolume, MemberVolume, VolumeGroup};
 pub use probe::{Content, ContentKind, probe};
-pub use volume::Volume;
+pub use volume::{Logical, Volume};

@@ -136,6 +136,8 @@ impl Record {
             type_byte: Some(entry.os_type),
             part_uuid: (self.disk_signature != 0).then(|| format!("{:08x}-{number:02x}", self.disk_signature)),
             part_label: None,
+
+            logical: None,
         })
     }
 }

@@ -6,15 +6,16 @@ use block::{ReadAt, Window, WriteAt};
 use uuid::Uuid;
 
 use crate::Result;
+use crate::lvm2::{Mapped, Mapping};
 
 /// One part of a disk. [`Volume::device`] gives it as a device, whichever way it lies on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
-    /// How people and reports call it: `gpt:3`, `mbr:5`, and `disk` for a disk without a partition table.
+    /// How people and reports call it: `gpt:3`, `mbr:5`, and `disk` for a disk without a partition table; `lvm:group/name`.
     pub name: String,
     /// The partition's number, as in `/dev/sda3`; `None` for a whole disk.
     pub number: Option<u32>,
-    /// Where it starts on the disk, in bytes.
+    /// Where it starts on the disk, in bytes. A logical volume need not lie in one piece.
     pub start: u64,
     /// How long it is, in bytes.
     pub len: u64,
@@ -26,6 +27,36 @@ pub struct Volume {
     pub part_uuid: Option<String>,
     /// Its PARTLABEL: the name in the GUID partition table.
     pub part_label: Option<String>,
+    /// What LVM2 says of it, if it is a logical volume.
+    pub logical: Option<Logical>,
+}
+
+/// What LVM2 says of a logical volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logical {
+    /// The name of its group.
+    pub group: String,
+    /// Its name in the group.
+    pub name: String,
+    /// Its UUID, with LVM2's hyphens.
+    pub uuid: String,
+    /// The group's UUID, with LVM2's hyphens.
+    pub group_uuid: String,
+    pub(crate) mapping: Arc<Mapping>,
+}
+
+impl Logical {
+    /// Its name below `/dev/mapper`: group and name with a hyphen between, and those that they have doubled.
+    #[must_use]
+    pub fn mapper_name(&self) -> String {
+        format!("{}-{}", self.group.replace('-', "--"), self.name.replace('-', "--"))
+    }
+
+    /// The UUID that the device mapper knows it by: `LVM-` and both UUIDs without hyphens.
+    #[must_use]
+    pub fn mapper_uuid(&self) -> String {
+        format!("LVM-{}{}", self.group_uuid.replace('-', ""), self.uuid.replace('-', ""))
+    }
 }
 
 impl Volume {
@@ -34,7 +65,10 @@ impl Volume {
     /// # Errors
     /// [`block::Error::OutOfBounds`] where `disk` is not the disk that the volume was found on.
     pub fn device(&self, disk: Arc<dyn WriteAt>) -> Result<Arc<dyn WriteAt>> {
-        Ok(Arc::new(Window::new(disk, self.start, self.len)?))
+        Ok(match &self.logical {
+            Some(logical) => Arc::new(Mapped::new(disk, Arc::clone(&logical.mapping))?),
+            None => Arc::new(Window::new(disk, self.start, self.len)?),
+        })
     }
 
     /// The volume as a device that can be read.
@@ -42,6 +76,9 @@ impl Volume {
     /// # Errors
     /// As [`Volume::device`].
     pub fn device_read_only(&self, disk: Arc<dyn ReadAt>) -> Result<Arc<dyn ReadAt>> {
-        Ok(Arc::new(Window::new(disk, self.start, self.len)?))
+        Ok(match &self.logical {
+            Some(logical) => Arc::new(Mapped::new(disk, Arc::clone(&logical.mapping))?),
+            None => Arc::new(Window::new(disk, self.start, self.len)?),
+        })
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn lvm2(device: &Probe<'_>) -> Result<Option<Content>> {
 }
 
 /// LVM's own spelling: 6-4-4-4-4-4-6.
-fn hyphenate(uuid: &str) -> String {
+pub(crate) fn hyphenate(uuid: &str) -> String {
     let mut spelt = String::new();
     for (at, c) in uuid.chars().enumerate() {
         if (6..=26).contains(&at) && (at - 6) % 4 == 0 {

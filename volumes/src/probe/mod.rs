@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use crate::Result;
 
+pub(crate) use container::hyphenate;
+
 /// What a volume holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
