@@ -36,6 +36,10 @@ pub(crate) enum Command {
     /// Work on image files, with the names and options of qemu-img
     #[command(subcommand)]
     Image(image::Image),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Write the manual pages, one for each command, to a folder
+    ManualPages(ManualPages),
 }
 
 /// Which guest of which image, common to all commands that open one.
@@ -228,6 +232,18 @@ pub(crate) struct Diff {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) open: Open,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Completions {
+    /// Shell to complete for
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ManualPages {
+    /// Folder to write to, which has to exist
+    pub(crate) folder: PathBuf,
 }
 
 /// An image format.

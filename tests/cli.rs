@@ -180,3 +180,26 @@ fn what_holds_no_guest_is_an_error_that_says_what_it_is() {
     run("qemu-img", &["create", "-q", "-f", "vmdk", text(&vmdk), "64M"]);
     assert!(stderr(&goldenseal(&["seal", text(&vmdk)])).contains("VMDK"));
 }
+
+#[test]
+fn packages_get_completions_and_manual_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = goldenseal(&["completions", "bash"]);
+    let script = dir.path().join("goldenseal.bash");
+    std::fs::write(&script, &out.stdout).unwrap();
+    let completed = run(
+        "bash",
+        &[
+            "-c",
+            &format!(
+                "source '{}'; COMP_WORDS=(goldenseal se); COMP_CWORD=1; _goldenseal goldenseal se goldenseal; echo ${{COMPREPLY[*]}}",
+                text(&script)
+            ),
+        ],
+    );
+    assert_eq!(stdout(&completed), "seal\n");
+    assert!(goldenseal(&["manual-pages", text(dir.path())]).status.success());
+    let page = std::fs::read_to_string(dir.path().join("goldenseal-seal.1")).unwrap();
+    assert!(page.contains(".TH goldenseal-seal 1") && page.contains("dry\\-run"), "{page}");
+    assert_eq!(goldenseal(&["manual-pages", "/nonexistent"]).status.code(), Some(1));
+}

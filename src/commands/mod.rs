@@ -9,6 +9,7 @@ mod inspect;
 mod ls;
 mod operations;
 mod output;
+mod packaging;
 mod seal;
 
 use std::path::Path;
@@ -32,6 +33,8 @@ pub(crate) fn run(args: &Args) -> Result<ProcessExitCode> {
         Command::Cat(args) => cat::run(args),
         Command::CopyOut(args) => copy_out::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Completions(args) => packaging::completions(args),
+        Command::ManualPages(args) => packaging::manual_pages(args),
         // With qemu-img's own exit codes.
         Command::Image(args) => return image::run(args),
     };
