@@ -87,7 +87,7 @@ pub(crate) fn open(
         return Err(refused("the chain of backing files leads back to itself".to_owned()));
     }
     let within = |source: Error| Error::Backing { path: real.clone(), source: Box::new(source) };
-    let below = OpenOptions { writable: false, repair: false, ..options.clone() };
+    let below = options.for_backing();
     let device = HostFile::open(&real, below.access()).map_err(|e| within(e.into()))?;
     match named.format.as_deref() {
         Some("raw") => Ok(Opened::Raw(device)),

@@ -299,7 +299,7 @@ impl<'a> Commit<'a> {
         if geometry.extended_l2 {
             return self.place_subclusters(cluster, host, bytes);
         }
-        write_cluster(self.image, host, bytes)?;
+        self.image.write_data_cluster(host, bytes)?;
         Ok(RawEntry::data(geometry.host_offset(host), &geometry))
     }
 
@@ -313,7 +313,7 @@ impl<'a> Commit<'a> {
         let mut allocated = 0;
         for (index, part) in bytes.chunks(size as usize).enumerate().filter(|(_, part)| !is_zero(part)) {
             allocated |= 1 << index;
-            self.image.storage.write_at(offset + index as u64 * size, part)?;
+            self.image.write_data(offset + index as u64 * size, part)?;
         }
         let backed = self.image.backing.as_ref().is_some_and(|below| below.len() > geometry.guest_offset(cluster));
         let zero = if backed { !allocated } else { 0 };

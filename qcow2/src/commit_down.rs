@@ -48,7 +48,7 @@ impl Image {
                     base.write_zeroes(at, step)?;
                     written += step;
                 }
-                MappedKind::Data { .. } | MappedKind::Compressed => {
+                MappedKind::Data { .. } | MappedKind::Encrypted { .. } | MappedKind::Compressed => {
                     step = step.min(STEP);
                     let part = &mut buf[..step as usize];
                     self.read_at(at, part)?;

@@ -65,6 +65,20 @@ pub enum Error {
         #[source]
         source: Box<Self>,
     },
+    /// The image is encrypted, and was opened without a passphrase.
+    #[error("the image is encrypted, and no passphrase was given")]
+    Encrypted,
+    /// The passphrase given fits none of the image's key slots.
+    #[error("the passphrase fits no key slot of the image")]
+    WrongPassphrase,
+    /// The image wants more work done to try a passphrase than the caller allows.
+    #[error("trying a passphrase takes {iterations} iterations of PBKDF2, and at most {limit} are allowed")]
+    KeyIterations {
+        /// What the LUKS header says.
+        iterations: u32,
+        /// What is allowed.
+        limit: u32,
+    },
     /// The image was opened for reading, or is marked corrupt.
     #[error("the image is read-only: {0}")]
     ReadOnly(&'static str),

@@ -69,6 +69,8 @@ pub(crate) struct Header {
     pub(crate) roots: Roots,
     pub(crate) compatible: Compatible,
     pub(crate) compression: Compression,
+    /// Whether guest data is encrypted, with LUKS.
+    pub(crate) encrypted: bool,
     /// Bytes of the header itself; extensions follow.
     pub(crate) header_len: u32,
     /// Where the backing file's name is, and how long.
@@ -104,7 +106,10 @@ impl Header {
         match raw.crypt_method.get() {
             0 => {}
             1 => return Err(Error::Unsupported("AES encryption (legacy)".to_owned())),
-            2 => return Err(Error::Unsupported("LUKS encryption".to_owned())),
+            2 if cfg!(feature = "luks") => {}
+            2 => {
+                return Err(Error::Unsupported("LUKS encryption, without the feature `luks` of this crate".to_owned()));
+            }
             other => return Err(Error::Unsupported(format!("encryption method {other}"))),
         }
         let cluster_bits = raw.cluster_bits.get();
@@ -221,6 +226,7 @@ impl Header {
             },
             compatible,
             compression,
+            encrypted: raw.crypt_method.get() != 0,
             header_len,
             backing_name,
         })

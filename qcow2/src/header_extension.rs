@@ -3,6 +3,7 @@
 //! Of them only that of the bitmaps is ever written: an extension that this crate does not know stays as it is.
 //! Specification: "Header extensions".
 
+use crate::header::Header;
 use crate::{Error, Result};
 
 const END: u32 = 0;
@@ -10,6 +11,7 @@ const BACKING_FORMAT: u32 = 0xe279_2aca;
 /// `DATA`
 const DATA_FILE: u32 = 0x4441_5441;
 const BITMAPS: u32 = 0x2385_2875;
+const CRYPTO: u32 = 0x0537_be77;
 
 /// What the extensions say, as far as it is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +25,17 @@ pub(crate) struct Extensions {
     pub(crate) bitmaps: Option<BitmapsExtension>,
     /// The name of the external data file.
     pub(crate) data_file: Option<String>,
+    /// Where the header of the encryption is.
+    pub(crate) crypto: Option<CryptoExtension>,
+    /// Where that is said, in bytes of the file.
+    pub(crate) crypto_at: u64,
+}
+
+/// Where the LUKS header is, and how long with all key material.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CryptoExtension {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
 }
 
 /// Where the directory of persistent bitmaps is.
@@ -76,6 +89,7 @@ impl Extensions {
                     found.data_file = Some(name.map_err(corrupt)?);
                 }
                 BITMAPS => found.bitmaps = Some(decode_bitmaps(data, at)?),
+                CRYPTO => (found.crypto, found.crypto_at) = (Some(decode_crypto(data, at)?), at),
                 _ => {}
             }
             if kind == BITMAPS {
@@ -88,10 +102,38 @@ impl Extensions {
     }
 }
 
+impl Extensions {
+    /// Where the header of the encryption is, which there must be if, and only if, the image is encrypted.
+    pub(crate) fn crypto_of(&self, header: &Header) -> Result<Option<CryptoExtension>> {
+        let corrupt = |expected: String| Err(Error::corrupt("encryption header pointer", self.crypto_at, expected));
+        match (self.crypto, header.encrypted) {
+            (None, false) => Ok(None),
+            (None, true) => corrupt("an encrypted image must have one".to_owned()),
+            (Some(_), false) => corrupt("only an encrypted image may have one".to_owned()),
+            (Some(CryptoExtension { offset, len }), true) => {
+                let end = offset.checked_add(len);
+                if offset == 0 || !header.geometry.is_aligned(offset) || end.is_none() {
+                    return corrupt(format!("must be aligned and not 0, found {len} bytes at {offset:#x}"));
+                }
+                Ok(self.crypto)
+            }
+        }
+    }
+}
+
 fn decode_bitmaps(data: &[u8], at: u64) -> Result<BitmapsExtension> {
     let Ok(bytes) = <[u8; 24]>::try_from(data) else {
         return Err(Error::corrupt("bitmaps extension", at, format!("must be 24 bytes long, found {}", data.len())));
     };
     let word = |i: usize| u64::from_be_bytes(std::array::from_fn(|k| bytes[i + k]));
     Ok(BitmapsExtension { count: (word(0) >> 32) as u32, directory_len: word(8), directory_offset: word(16) })
+}
+
+fn decode_crypto(data: &[u8], at: u64) -> Result<CryptoExtension> {
+    let Ok(bytes) = <[u8; 16]>::try_from(data) else {
+        let expected = format!("must be 16 bytes long, found {}", data.len());
+        return Err(Error::corrupt("encryption header pointer", at, expected));
+    };
+    let word = |i: usize| u64::from_be_bytes(std::array::from_fn(|k| bytes[i + k]));
+    Ok(CryptoExtension { offset: word(0), len: word(8) })
 }

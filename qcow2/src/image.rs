@@ -9,6 +9,7 @@ use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteG
 
 use crate::backing::{self, BackingName};
 use crate::cache::Cache;
+use crate::crypt::Crypt;
 use crate::dirty_tracking::Tracked;
 use crate::features::Incompatible;
 use crate::geometry::Geometry;
@@ -28,6 +29,11 @@ pub struct OpenOptions {
     pub(crate) unlocked: bool,
     pub(crate) backing: Backing,
     pub(crate) data_file: DataFile,
+    /// The passphrase of this image, of its backing file, of that one's, and so on.
+    #[cfg(feature = "luks")]
+    pub(crate) passphrases: Vec<Option<crate::Secret>>,
+    #[cfg(feature = "luks")]
+    pub(crate) max_key_iterations: Option<u32>,
 }
 
 impl OpenOptions {
@@ -75,6 +81,45 @@ impl OpenOptions {
         self
     }
 
+    /// The passphrase of an encrypted image. Without one it can be opened, too: to be described, checked, and mapped. Its data
+    /// can then be neither read nor written.
+    #[cfg(feature = "luks")]
+    #[must_use]
+    pub fn passphrase(self, passphrase: crate::Secret) -> Self {
+        self.backing_passphrase(0, passphrase)
+    }
+
+    /// The passphrase of an encrypted backing file: that of the image is at depth 1, its own at depth 2, and so on.
+    #[cfg(feature = "luks")]
+    #[must_use]
+    pub fn backing_passphrase(mut self, depth: usize, passphrase: crate::Secret) -> Self {
+        if depth < crate::limits::BACKING_DEPTH {
+            self.passphrases.resize(self.passphrases.len().max(depth + 1), None);
+            self.passphrases[depth] = Some(passphrase);
+        }
+        self
+    }
+
+    /// How many iterations of PBKDF2 are carried out at most for one key slot: the image says how many it wants, and a
+    /// hostile one would have us count for hours. By default 33,554,432.
+    #[cfg(feature = "luks")]
+    #[must_use]
+    pub fn max_key_iterations(mut self, iterations: u32) -> Self {
+        self.max_key_iterations = Some(iterations);
+        self
+    }
+
+    /// These options for the backing file.
+    pub(crate) fn for_backing(&self) -> Self {
+        Self {
+            writable: false,
+            repair: false,
+            #[cfg(feature = "luks")]
+            passphrases: self.passphrases.get(1..).unwrap_or_default().to_vec(),
+            ..self.clone()
+        }
+    }
+
     /// Which external data files may be opened.
     #[must_use]
     pub fn data_file(mut self, data_file: DataFile) -> Self {
@@ -97,6 +142,8 @@ pub struct Image {
     pub(crate) backing_name: Option<BackingName>,
     /// Bytes of the host's disk that the file takes, where that is known.
     pub(crate) host_bytes: Option<u64>,
+    /// How guest data is encrypted, where it is.
+    pub(crate) crypt: Option<Crypt>,
     pub(crate) extensions: Extensions,
     pub(crate) geometry: Geometry,
     pub(crate) version: u32,
@@ -211,6 +258,7 @@ impl Image {
             // A reader has no use for refcounts, and an image whose refcounts are damaged can still be read.
             RefcountTable::default()
         };
+        let crypt = open_crypt(&*storage, &header, &extensions, options)?;
         // 16 MiB of decompressed clusters serve neighbours.
         let clusters = ((16 << 20) >> geometry.cluster_bits).clamp(8, 256);
         Ok(Self {
@@ -223,6 +271,7 @@ impl Image {
             backing_image,
             backing_name,
             host_bytes: None,
+            crypt,
             extensions,
             geometry,
             version: header.version,
@@ -342,4 +391,24 @@ fn read_extensions(storage: &dyn Storage, header: &Header, mut start: Vec<u8>) -
         }
         start = block::read_vec(storage, 0, cluster as u64)?;
     }
+}
+
+/// Reads how guest data is encrypted. Specification: "Full disk encryption header pointer".
+#[cfg(feature = "luks")]
+fn open_crypt(
+    storage: &dyn Storage,
+    header: &Header,
+    extensions: &Extensions,
+    options: &OpenOptions,
+) -> Result<Option<Crypt>> {
+    let Some(extension) = extensions.crypto_of(header)? else { return Ok(None) };
+    let passphrase = options.passphrases.first().and_then(Option::as_ref);
+    let max_iterations = options.max_key_iterations.unwrap_or(crate::crypt::MAX_ITERATIONS);
+    Crypt::open(storage, extension, passphrase, max_iterations).map(Some)
+}
+
+/// Without the feature the header refused an image that is encrypted.
+#[cfg(not(feature = "luks"))]
+fn open_crypt(_: &dyn Storage, header: &Header, extensions: &Extensions, _: &OpenOptions) -> Result<Option<Crypt>> {
+    extensions.crypto_of(header).map(|_| None)
 }

@@ -34,6 +34,10 @@ pub struct ImageInfo {
     pub backing_filename_format: Option<String>,
     /// The external data file's name as the image has it.
     pub data_file: Option<String>,
+    /// How the image is encrypted.
+    #[cfg(feature = "luks")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypt: Option<crate::EncryptInfo>,
     /// Whether the external data file can be read as a raw image.
     pub data_file_raw: bool,
     /// Internal snapshots.
@@ -88,6 +92,8 @@ impl Image {
             snapshots: snapshot::read_table(&*self.storage, roots, &self.geometry)?.0,
             bitmaps: self.bitmaps()?.iter().map(BitmapInfo::of).collect(),
             data_file: self.extensions.data_file.clone().filter(|_| self.geometry.external_data),
+            #[cfg(feature = "luks")]
+            encrypt: self.crypt.as_ref().map(crate::crypt::Crypt::info),
             data_file_raw: self.is_data_file_raw(&state),
         })
     }

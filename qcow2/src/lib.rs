@@ -53,11 +53,14 @@ mod commit_down;
 mod compare;
 mod compress;
 mod create;
+#[cfg_attr(not(feature = "luks"), path = "crypt_absent.rs")]
+mod crypt;
 mod data_file;
 mod dirty_tracking;
 mod error;
 mod features;
 mod geometry;
+mod guest_data;
 mod header;
 mod header_extension;
 mod image;
@@ -88,6 +91,8 @@ pub use check::{CheckReport, Problem, Repair, Severity};
 pub use compare::compare;
 pub use compress::Compression;
 pub use create::{CreateOptions, create};
+#[cfg(feature = "luks")]
+pub use crypt::{CipherAlgorithm, CipherMode, EncryptInfo, HashAlgorithm, IvGenerator, KeySlotInfo, Secret};
 pub use data_file::DataFile;
 pub use error::{Corrupt, Error, Result};
 pub use features::{Autoclear, Compatible, Incompatible};

@@ -112,8 +112,13 @@ fn map_layers(layers: &[(&Image, bool)], start: u64, mut length: u64) -> Result<
         match extent.kind {
             MappedKind::Compressed => return Ok(MapEntry { data: true, compressed: true, ..entry(length, depth) }),
             MappedKind::Zero { host_offset } => {
-                return Ok(MapEntry { zero: true, offset: host_offset, ..entry(length, depth) });
+                return Ok(MapEntry {
+                    zero: true,
+                    offset: host_offset.filter(|_| image.crypt.is_none()),
+                    ..entry(length, depth)
+                });
             }
+            MappedKind::Encrypted { .. } => return Ok(MapEntry { data: true, ..entry(length, depth) }),
             MappedKind::Data { host_offset } => {
                 let mut found = MapEntry { data: true, offset: Some(host_offset), ..entry(length, depth) };
                 if preallocated {

@@ -29,6 +29,11 @@ pub enum MappedKind {
         /// Offset in that file in bytes.
         host_offset: u64,
     },
+    /// As [`MappedKind::Data`], but encrypted: what lies there is not what the disk holds.
+    Encrypted {
+        /// Offset in that file in bytes.
+        host_offset: u64,
+    },
     /// They read as zeros; space may be set aside from this offset of the file on.
     Zero {
         /// Offset in the file in bytes.
@@ -48,7 +53,13 @@ impl Image {
     /// the format.
     pub fn map(&self, offset: u64, max_len: u64) -> Result<MappedExtent> {
         BlockError::check_range(offset, max_len.max(1), self.geometry.disk_len)?;
-        self.map_in(&self.state(), offset, max_len)
+        let extent = self.map_in(&self.state(), offset, max_len)?;
+        Ok(match extent.kind {
+            MappedKind::Data { host_offset } if self.crypt.is_some() => {
+                MappedExtent { kind: MappedKind::Encrypted { host_offset }, ..extent }
+            }
+            _ => extent,
+        })
     }
 
     pub(crate) fn map_in(&self, state: &State, offset: u64, max_len: u64) -> Result<MappedExtent> {
@@ -154,7 +165,7 @@ impl Image {
 
     /// Reads the file, which may end within a cluster; what lies beyond reads as zeros. A run that starts beyond the
     /// end is a damaged mapping.
-    fn read_host(storage: &dyn Storage, host_offset: u64, buf: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_host(storage: &dyn Storage, host_offset: u64, buf: &mut [u8]) -> Result<()> {
         let available = storage.len().saturating_sub(host_offset).min(buf.len() as u64) as usize;
         if available == 0 {
             return Err(Error::corrupt("L2 entry", host_offset, "a cluster must start before the end of the file"));
@@ -202,7 +213,7 @@ impl Image {
             // At most the length of `buf`, so it fits.
             let (part, rest) = std::mem::take(&mut buf).split_at_mut(run.len as usize);
             match run.held {
-                Held::Data { host } => Self::read_host(self.data_storage(), host, part)?,
+                Held::Data { host } => self.read_data(host, part)?,
                 Held::Zero { .. } => part.fill(0),
                 Held::Unallocated => match &self.backing {
                     Some(below) => backing::read_padded(&**below, offset, part)?,
@@ -320,7 +331,7 @@ impl ReadAt for Image {
     fn extent_at(&self, offset: u64, max_len: u64) -> block::Result<Extent> {
         let extent = self.map(offset, max_len)?;
         let kind = match extent.kind {
-            MappedKind::Data { .. } | MappedKind::Compressed => ExtentKind::Data,
+            MappedKind::Data { .. } | MappedKind::Encrypted { .. } | MappedKind::Compressed => ExtentKind::Data,
             MappedKind::Zero { host_offset: Some(_) } => ExtentKind::Zero,
             MappedKind::Zero { host_offset: None } => ExtentKind::Hole,
             MappedKind::Unallocated => match &self.backing {

@@ -125,6 +125,10 @@ impl References {
             found.add(geometry, "refcount block", offset, geometry.cluster_size(), 1)?;
         }
 
+        if let Some(crypto) = image.extensions.crypto {
+            found.add(geometry, "LUKS header", crypto.offset, crypto.len, 1)?;
+        }
+
         // L2 tables that several L1 tables share are read once and counted as often as they are reached.
         let mut l2_tables = BTreeMap::new();
         found.add(geometry, "L1 table", roots.l1_offset, u64::from(roots.l1_entries) * 8, 1)?;

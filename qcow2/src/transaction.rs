@@ -182,7 +182,7 @@ impl Transaction {
             }
             Some(Content::Spilled(host)) => {
                 let offset = self.image.geometry.host_offset(*host) + within as u64;
-                return self.image.poison_on_error(|| Ok(self.image.storage.write_at(offset, part)?));
+                return self.image.poison_on_error(|| self.image.write_data(offset, part));
             }
             Some(Content::Zero) => {
                 if is_zero(part) {
@@ -219,7 +219,7 @@ impl Transaction {
                 }
                 if let Content::Data(bytes) = content {
                     let host = state.allocator.allocate(&state.accounting, 1)?;
-                    commit::write_cluster(&self.image, host, bytes)?;
+                    self.image.write_data_cluster(host, bytes)?;
                     state.in_memory -= bytes.len();
                     *content = Content::Spilled(host);
                 }
@@ -238,7 +238,7 @@ impl Transaction {
         }
         if let Some(Content::Spilled(host)) = state.changed.get(&cluster.0) {
             let offset = geometry.host_offset(*host) + within as u64;
-            return self.image.poison_on_error(|| Ok(self.image.storage.write_at(offset, &vec![0; len])?));
+            return self.image.poison_on_error(|| self.image.write_data(offset, &vec![0; len]));
         }
         self.write_part(state, cluster, within, &vec![0; len])
     }
@@ -313,7 +313,7 @@ impl ReadAt for Transaction {
                 // No cluster is moved before the commit, and none is read here while it runs.
                 Some(Content::Moved(_)) => self.image.read_at(at, part)?,
                 Some(Content::Spilled(host)) => {
-                    self.image.storage.read_at(geometry.host_offset(*host) + within as u64, part)?;
+                    self.image.read_data(geometry.host_offset(*host) + within as u64, part)?;
                 }
             }
             at += step as u64;

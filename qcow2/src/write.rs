@@ -116,15 +116,6 @@ impl Image {
         ((from - start) as usize, &buf[(from - offset) as usize..(to - offset) as usize])
     }
 
-    fn write_data(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let storage = self.data_storage();
-        let end = offset + bytes.len() as u64;
-        if storage.len() < end {
-            storage.set_len(end)?;
-        }
-        Ok(storage.write_at(offset, bytes)?)
-    }
-
     /// Makes what was written safe: data before metadata.
     pub(crate) fn flush_all(&self) -> Result<()> {
         if let Some(data) = &self.data {
@@ -142,6 +133,7 @@ impl Image {
 
     fn write_in_place(&self, offset: u64, buf: &[u8]) -> Result<()> {
         self.check_writable()?;
+        self.check_unlocked()?;
         BlockError::check_range(offset, buf.len() as u64, self.geometry.disk_len)?;
         self.record_dirty(offset, buf.len() as u64)?;
         let round = ROUND * self.geometry.cluster_len();
@@ -160,6 +152,7 @@ impl Image {
 
     fn zero_in_place(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
+        self.check_unlocked()?;
         BlockError::check_range(offset, len, self.geometry.disk_len)?;
         self.record_dirty(offset, len)?;
         let size = self.geometry.cluster_size();
@@ -201,14 +194,15 @@ impl Image {
         let extent = self.map_in(&state, at, end - at)?;
         let stop = at + extent.len;
         match extent.kind {
-            MappedKind::Data { host_offset } => self.poison_on_error(|| {
+            MappedKind::Data { host_offset } if self.crypt.is_none() => self.poison_on_error(|| {
                 let data = self.data_storage();
                 let held = extent.len.min(data.len().saturating_sub(host_offset));
                 // What lies beyond the end of the data file is not there to be zeroed.
                 if held > 0 { Ok(data.write_zeroes(host_offset, held)?) } else { Ok(()) }
             })?,
-            MappedKind::Unallocated => {
-                // It reads from the backing file. A round of writing is as much as is held in memory.
+            MappedKind::Unallocated | MappedKind::Data { .. } | MappedKind::Encrypted { .. } => {
+                // It reads from the backing file, or its zeros are encrypted. A round of writing is as much as is held in
+                // memory.
                 drop(state);
                 let stop = stop.min(at + (ROUND * self.geometry.cluster_len()) as u64);
                 self.write_in_place(at, &vec![0; (stop - at) as usize])?;
@@ -331,7 +325,7 @@ impl<'a> Round<'a> {
                 (false, _) => RawEntry::UNALLOCATED,
                 (true, 2) => {
                     let host = self.allocate()?;
-                    commit::write_cluster(self.image, host, &vec![0; self.image.geometry.cluster_len()])?;
+                    self.image.write_data_cluster(host, &vec![0; self.image.geometry.cluster_len()])?;
                     RawEntry::data(self.image.geometry.host_offset(host), &self.image.geometry)
                 }
                 (true, _) => RawEntry::zero(&self.image.geometry),

@@ -204,6 +204,9 @@ impl<'a> Walk<'a> {
         if roots.snapshots > 0 {
             self.walk_snapshots(&roots)?;
         }
+        if let Some(crypto) = self.image.extensions.crypto {
+            self.count("LUKS header", crypto.offset, crypto.len)?;
+        }
         self.walk_bitmaps(&roots)
     }
 

@@ -11,6 +11,8 @@ mod check;
 mod commit;
 mod crash;
 mod data_file;
+#[cfg(feature = "luks")]
+mod encryption;
 mod extended_l2;
 mod header;
 mod oracle;
