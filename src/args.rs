@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod customize;
 pub(crate) mod image;
 
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Seal images: each in place and atomically, or to a new file with -o
     Seal(Seal),
+    /// Change a guest's files: the customize options without the operations
+    Customize(CustomizeImage),
     /// Say what still makes a guest one particular machine; exit code 3 if anything does
     Audit(Audit),
     /// Show partitions, file systems, operating system and mounts
@@ -115,6 +118,27 @@ pub(crate) struct Seal {
     pub(crate) open: Open,
     #[command(flatten)]
     pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) customize: customize::Customize,
+    #[command(flatten)]
+    pub(crate) print: Print,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CustomizeImage {
+    /// Image to change, in place and atomically
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Do everything but write: the report is exact
+    #[arg(short = 'n', long, alias = "dryrun")]
+    pub(crate) dry_run: bool,
+    /// A warning is an error: nothing is written, and the exit code is 4
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) open: Open,
+    #[command(flatten)]
+    pub(crate) customize: customize::Customize,
     #[command(flatten)]
     pub(crate) print: Print,
 }

@@ -66,6 +66,15 @@ impl Guest {
         self.on(node.location, |fs| fs.set_len(node.location.inode, len)).at("set the length of", path)
     }
 
+    /// Writes all of `data` at `offset` of a regular file that exists, growing it where needed; links are followed.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotAFile`], [`Error::ReadOnly`] and what the file system says.
+    pub fn write_at(&mut self, path: &[u8], offset: u64, data: &[u8]) -> Result<()> {
+        let at = self.file(path).at("write", path)?.location;
+        self.on(at, |fs| fs.write_at(at.inode, offset, data)).at("write", path)
+    }
+
     /// Makes a directory; its parent has to exist.
     ///
     /// # Errors
@@ -184,6 +193,15 @@ impl Guest {
     /// As [`Guest::set_mode`].
     pub fn set_owner(&mut self, path: &[u8], uid: u32, gid: u32) -> Result<()> {
         let at = self.followed(path).at("set the owner of", path)?.location;
+        self.on(at, |fs| fs.set_owner(at.inode, uid, gid)).at("set the owner of", path)
+    }
+
+    /// Sets owner and group; a link as the path's last component is not followed.
+    ///
+    /// # Errors
+    /// As [`Guest::set_mode`].
+    pub fn set_link_owner(&mut self, path: &[u8], uid: u32, gid: u32) -> Result<()> {
+        let at = self.exact(path).at("set the owner of", path)?.location;
         self.on(at, |fs| fs.set_owner(at.inode, uid, gid)).at("set the owner of", path)
     }
 

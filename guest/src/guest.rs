@@ -7,7 +7,7 @@ use crate::error::Context;
 use crate::mount_table::{Mount, MountTable};
 use crate::resolve::{Follow, Target};
 use crate::selinux::Policy;
-use crate::{Error, FileSystem, OperatingSystem, Result, ScrubReport};
+use crate::{Error, FileSystem, OperatingSystem, Result, ScrubReport, Timestamp};
 
 /// A guest: a root file system and those mounted below it, addressed by path. See the [crate]'s own page.
 ///
@@ -23,6 +23,7 @@ pub struct Guest {
     pub(crate) warnings: Vec<String>,
     pub(crate) selinux: Policy,
     pub(crate) guessed_labels: bool,
+    pub(crate) now: Timestamp,
 }
 
 /// A volume of the disk, mounted or not.
@@ -83,6 +84,7 @@ impl Guest {
             warnings: Vec::new(),
             selinux: Policy::default(),
             guessed_labels: false,
+            now: Timestamp::default(),
         }
     }
 
@@ -130,6 +132,12 @@ impl Guest {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// The time that changes are stamped with: [`OpenOptions::now`](crate::OpenOptions::now).
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Makes all that the mounted file systems do not use read as zeros, on each that can be written.

@@ -116,6 +116,7 @@ fn open(disk: &Disk, options: &OpenOptions) -> Result<Guest> {
         None => only_root(disk, &all, &layout.volume_groups)?,
     };
     let mut guest = Guest::with_root(all[root].open(disk, options.now)?, all[root].volume.name.clone());
+    guest.now = options.now;
     guest.warnings = layout.warnings;
     if let Some(reason) = not_a_root(&guest)? {
         guest.warnings.push(format!("{} was chosen as root: {reason}", all[root].volume.name));

@@ -17,16 +17,55 @@ pub(crate) struct Changes<'a> {
     ledger: &'a mut Ledger,
     operation: &'static Operation,
     made: Vec<Change>,
+    /// Whether a person named the paths: then links lead where that person wants.
+    is_asked_for: bool,
 }
 
 impl<'a> Changes<'a> {
     pub(crate) fn new(guest: &'a mut Guest, ledger: &'a mut Ledger, operation: &'static Operation) -> Self {
-        Self { guest, ledger, operation, made: Vec::new() }
+        Self { guest, ledger, operation, made: Vec::new(), is_asked_for: false }
+    }
+
+    /// From now on paths are those that a person named.
+    pub(crate) fn ask(&mut self) {
+        self.is_asked_for = true;
     }
 
     /// The changes made, in their order.
     pub(crate) fn into_made(self) -> Vec<Change> {
         self.made
+    }
+
+    pub(crate) fn guest(&self) -> &Guest {
+        self.guest
+    }
+
+    /// For what is asked for by name; whoever uses it records what it did.
+    pub(crate) fn guest_mut(&mut self) -> &mut Guest {
+        self.guest
+    }
+
+    pub(crate) fn ledger(&mut self) -> &mut Ledger {
+        self.ledger
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        self.ledger.note(note);
+    }
+
+    /// Whether a change of this path was recorded.
+    pub(crate) fn is_recorded(&self, path: &[u8]) -> bool {
+        self.made.iter().any(|change| change.path.as_bytes() == path)
+    }
+
+    /// Says of a file that was created just now how long it became.
+    pub(crate) fn set_recorded_bytes(&mut self, path: &[u8], bytes: u64) {
+        if let Some(change) = self.made.last_mut()
+            && change.action == Action::Created
+            && (change.path.as_bytes() == path || name_of(change.path.as_bytes()) == name_of(path))
+        {
+            change.bytes = bytes;
+        }
     }
 
     /// How many changes were made so far.
@@ -173,6 +212,7 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let Some(path) = self.way_to_remove(path)? else { return Ok(()) };
+        self.note_contents(&path, &metadata);
         self.guest.remove_file(&path).map_err(|source| self.failed(source))?;
         self.removed(&path, &metadata);
         Ok(())
@@ -204,6 +244,7 @@ impl<'a> Changes<'a> {
             // Directories that hold a mount point are on its path, so this goes no deeper than that.
             return self.empty_directory(&path);
         }
+        self.note_contents_below(&path)?;
         let Self { guest, ledger, made, .. } = self;
         let mount = mount_of(guest, &path);
         let removed = guest.remove_all(&path, &mut |path, metadata| {
@@ -249,7 +290,7 @@ impl<'a> Changes<'a> {
         for end in ends.chain([path.len()]) {
             let way = path.get(..end).unwrap_or(path);
             let Some(directory) = self.resolve(way)? else { return Ok(None) };
-            if directory != way && !may_be_cleared_through_a_link(&directory) {
+            if directory != way && !self.is_asked_for && !may_be_cleared_through_a_link(&directory) {
                 let (way, directory) = (GuestPath::from(way), GuestPath::from(directory));
                 self.warn(format!("{way} leads to {directory}, where nothing was removed"));
                 return Ok(None);
@@ -271,6 +312,7 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let path = self.canonical(path)?;
+        self.note_contents(&path, &metadata);
         self.guest.set_len(&path, 0).map_err(|source| self.failed(source))?;
         self.record(path, Action::Emptied, metadata.size);
         Ok(())
@@ -281,6 +323,7 @@ impl<'a> Changes<'a> {
         let Some(path) = self.resolve(path)? else { return Ok(()) };
         let old = self.guest.read(&path).map_err(|source| self.failed(source))?;
         if old != contents {
+            self.ledger.traces.add_edit(&path, &old, contents);
             self.guest.write(&path, contents).map_err(|source| self.failed(source))?;
             let action = if contents.is_empty() { Action::Emptied } else { Action::Edited };
             self.record(path, action, old.len() as u64);
@@ -310,6 +353,7 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let path = self.canonical(path)?;
+        self.note_contents(&path, &metadata);
         self.guest.remove_file(&path).map_err(|source| self.failed(source))?;
         self.ledger.unlinked(&mount_of(self.guest, &path), &path, &metadata);
         self.guest.symlink(target, &path).map_err(|source| self.failed(source))?;
@@ -334,16 +378,16 @@ impl<'a> Changes<'a> {
     }
 
     /// The path without links in its parents.
-    fn canonical(&self, path: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn canonical(&self, path: &[u8]) -> Result<Vec<u8>> {
         let Some((parent, name)) = split(path) else { return Ok(path.to_vec()) };
         Ok(self.resolve(parent)?.map_or_else(|| path.to_vec(), |directory| join(&directory, name)))
     }
 
-    fn record(&mut self, path: Vec<u8>, action: Action, bytes: u64) {
+    pub(crate) fn record(&mut self, path: Vec<u8>, action: Action, bytes: u64) {
         self.made.push(Change { path: path.into(), action, bytes });
     }
 
-    fn failed(&self, source: guest::Error) -> Error {
+    pub(crate) fn failed(&self, source: guest::Error) -> Error {
         Error::Guest { operation: self.operation.name, source: Box::new(source) }
     }
 }

@@ -39,6 +39,18 @@ pub enum Error {
         /// The operation's name.
         operation: &'static str,
     },
+    /// A customization could not be done.
+    #[error("{customization} failed")]
+    Customization {
+        /// The option, without what may be secret.
+        customization: String,
+        /// Why.
+        #[source]
+        source: Box<Self>,
+    },
+    /// What was asked for is refused, or cannot be done in this guest.
+    #[error("{0}")]
+    Refused(String),
     /// The guest's accounts could not be read.
     #[error("cannot read the guest's accounts")]
     Accounts(#[source] guest::Error),
@@ -58,7 +70,8 @@ impl Error {
             Self::Guest { source, .. } => source,
             Self::Accounts(source) | Self::Scrub(source) | Self::Flush(source) => source,
             Self::Unmounted { missing, .. } => return Some(missing.path.as_slice().into()),
-            Self::NotEnabled { .. } => return None,
+            Self::Customization { source, .. } => return source.path(),
+            Self::NotEnabled { .. } | Self::Refused(_) => return None,
         };
         match source {
             guest::Error::At { path, .. } => Some(path.as_slice().into()),

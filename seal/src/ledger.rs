@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use guest::{Guest, InodeNumber, Metadata};
 
 use crate::GuestPath;
+use crate::traces::Traces;
 
 /// Warnings and notes, each once, and which removed files have names left elsewhere.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Ledger {
     pub(crate) homes: Vec<Vec<u8>>,
     pub(crate) warnings: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// What is to be found nowhere any more.
+    pub(crate) traces: Traces,
     linked: BTreeMap<(Vec<u8>, InodeNumber), Linked>,
 }
 

@@ -37,6 +37,7 @@
 
 mod accounts;
 mod changes;
+mod customize;
 mod error;
 mod guest_path;
 mod ledger;
@@ -48,17 +49,24 @@ mod reach;
 mod registry;
 mod relabel;
 mod report;
+mod requested;
 mod run;
 mod selection;
 mod system_directories;
 mod text;
+mod traces;
 
+pub use customize::{
+    CUSTOMIZE_OPTIONS, Customization, CustomizationError, CustomizeOption, OptionKind, PasswordCrypto,
+    PasswordSelector, SshKey,
+};
 pub use error::{Error, Result};
 pub use guest_path::GuestPath;
-pub use markdown::operations_markdown;
+pub use markdown::{customize_markdown, operations_markdown};
 pub use operation::{Operation, Step, Treatment};
 pub use options::{Accounts, Options};
 pub use registry::{operation, operations};
 pub use report::{Action, Change, OperationReport, Report, Scrubbed};
 pub use run::{Progress, run, run_with_progress};
 pub use selection::{Argument, Selection, SelectionError};
+pub use traces::Trace;

@@ -1,5 +1,7 @@
 //! What a caller chooses besides the operations.
 
+use crate::{Customization, PasswordCrypto};
+
 /// What a caller chooses besides the operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -10,11 +12,21 @@ pub struct Options {
     pub scrub: bool,
     /// Which accounts operation `user-account` removes.
     pub accounts: Accounts,
+    /// What operation `customize` does, in this order; passwords are set at the end.
+    pub customizations: Vec<Customization>,
+    /// How passwords are hashed; `None`: as the guest itself would, and by SHA-512 where that cannot be told.
+    pub password_crypto: Option<PasswordCrypto>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { allow_unmounted: false, scrub: true, accounts: Accounts::default() }
+        Self {
+            allow_unmounted: false,
+            scrub: true,
+            accounts: Accounts::default(),
+            customizations: Vec::new(),
+            password_crypto: None,
+        }
     }
 }
 

@@ -48,6 +48,15 @@ pub(crate) fn check_mounts<'a>(
     Ok(())
 }
 
+/// The file system that is not mounted and in which a path would lie.
+pub(crate) fn hidden_by<'a>(guest: &'a Guest, path: &[u8]) -> Option<&'a Unmounted> {
+    if guest.unmounted().is_empty() {
+        return None;
+    }
+    let path = chase(guest, path);
+    guest.unmounted().iter().find(|missing| crate::ledger::is_within(&path, &chase(guest, &missing.path)))
+}
+
 /// The first of a step's patterns that leads to a mount point or below it.
 fn first_that_reaches(guest: &Guest, homes: &[Vec<u8>], step: &Step, mount_point: &[u8]) -> Option<&'static str> {
     let deep =

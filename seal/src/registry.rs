@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 use crate::operation::Operation;
 use crate::operations::{TABLE, WITH_LOGIC};
 
-/// All operations, in the order of their names, which is the order in which they are performed.
+/// All operations, in the order in which they are performed: that of their names, and `customize` last.
 #[must_use]
 pub fn operations() -> &'static [&'static Operation] {
     static ALL: LazyLock<Vec<&'static Operation>> = LazyLock::new(|| {
         let mut all: Vec<_> = TABLE.iter().chain(WITH_LOGIC.iter().copied()).collect();
-        all.sort_unstable_by_key(|operation| operation.name);
+        all.sort_unstable_by_key(|operation| (operation.name == "customize", operation.name));
         all
     });
     &ALL
@@ -29,9 +29,11 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_in_order() {
-        assert!(operations().windows(2).all(|pair| pair[0].name < pair[1].name));
+        let (last, others) = operations().split_last().unwrap();
+        assert!(others.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert_eq!(last.name, "customize");
         assert_eq!(operation("machine-id").unwrap().name, "machine-id");
-        assert!(operation("customize").is_none());
+        assert!(operation("nonsense").is_none());
     }
 
     #[test]
@@ -49,7 +51,11 @@ mod tests {
                 let writes = matches!(step.treatment, Treatment::Edit | Treatment::Create | Treatment::ReplaceByLink);
                 assert!(!writes || operation.perform.is_some(), "{}", operation.name);
             }
-            assert!(!operation.steps.is_empty() && !operation.about.is_empty(), "{}", operation.name);
+            assert!(
+                (!operation.steps.is_empty() || operation.name == "customize") && !operation.about.is_empty(),
+                "{}",
+                operation.name
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::GuestPath;
+use crate::{GuestPath, Trace};
 
 /// What a run did to a guest.
 ///
@@ -35,6 +35,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What is good to know and nothing to act on.
     pub notes: Vec<String>,
+    /// Bytes of what was removed, to be searched for in the sealed image. They are secrets: no report prints them.
+    #[serde(skip)]
+    pub traces: Vec<Trace>,
 }
 
 impl Report {
@@ -86,6 +89,8 @@ pub enum Action {
     Relabelled,
     /// Something else has its name now.
     Replaced,
+    /// It has another mode, owner or time.
+    Attributes,
 }
 
 /// What the scrub of unused space did.

@@ -75,6 +75,7 @@ pub fn run_with_progress(
 
     report.warnings = ledger.warnings;
     report.notes = ledger.notes;
+    report.traces = ledger.traces.into_list();
     Ok(report)
 }
 

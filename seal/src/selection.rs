@@ -181,7 +181,6 @@ fn known(option: &'static str, name: &str) -> Result<&'static str, SelectionErro
 
 /// virt-sysprep's operations that are not here, and why.
 const NOT_BUILT: &[(&str, &str)] = &[
-    ("customize", "the customize options work without it"),
     ("fs-uuids", "the UUIDs of file systems stay as they are"),
     ("lvm-uuids", "the UUIDs of LVM2 stay as they are"),
     ("script", "no program is run on the guest's files"),
@@ -215,7 +214,7 @@ mod tests {
         assert_eq!(operations_of(&["-tmp-files"]).unwrap(), [""; 0]);
         assert_eq!(operations_of(&["all,-all,rpm-db"]).unwrap(), ["rpm-db"]);
         assert_eq!(operations_of(&["all,-defaults"]).unwrap().len(), 5);
-        let without = operations_of(&["defaults,-tmp-files,-customize,-lvm-uuids"]).unwrap();
+        let without = operations_of(&["defaults,-tmp-files,-lvm-uuids"]).unwrap();
         assert_eq!(without.len(), Selection::defaults().operations().count() - 1);
         assert_eq!(operations_of(&["user-account,all"]).unwrap().len(), crate::operations().len());
     }
@@ -250,7 +249,7 @@ mod tests {
             error(&[Argument::Enable("no\u{301}pe")]).to_string(),
             "--enable: 'no\u{301}pe' is not a known operation"
         );
-        for name in ["customize", "script", "fs-uuids", "lvm-uuids"] {
+        for name in ["script", "fs-uuids", "lvm-uuids"] {
             let error = error(&[Argument::Operations(name)]);
             assert!(matches!(error, SelectionError::NotBuilt { .. }), "{name}: {error}");
         }

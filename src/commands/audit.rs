@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use seal::Selection;
 
-use super::seal::{perform, selection};
+use super::seal::{options, perform, selection};
 use crate::args::Audit;
 use crate::disk::Disk;
 use crate::exit_code::ExitCode;
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Audit) -> Result<ExitCode> {
 
 fn audit_one(image: &Path, args: &Audit, selection: &Selection) -> Result<ImageReport> {
     let disk = Disk::open(image, &args.open, false)?;
-    let mut report = perform(image, &disk, &args.open, &args.select, selection)?;
+    let mut report = perform(image, &disk, &args.open, selection, &options(&args.select, None)?)?;
     if let Some(transaction) = disk.transaction() {
         let info = transaction.image().info()?;
         for snapshot in &info.snapshots {

@@ -3,6 +3,7 @@
 mod audit;
 mod cat;
 mod copy_out;
+mod customize;
 mod diff;
 pub(crate) mod image;
 mod inspect;
@@ -26,6 +27,7 @@ use crate::disk;
 pub(crate) fn run(args: &Args) -> Result<ProcessExitCode> {
     let code = match &args.command {
         Command::Seal(args) => seal::run(args),
+        Command::Customize(args) => customize::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Operations(args) => operations::run(args),

@@ -8,6 +8,7 @@ use guest::{Guest, OpenOptions};
 use seal::{Accounts, Argument, Options, Selection};
 
 use super::{now, output};
+use crate::args::customize::Customize;
 use crate::args::{BackingFile, Format, Open, Seal, Select, Snapshots};
 use crate::disk::{Disk, allocated_bytes};
 use crate::exit_code::{ExitCode, Usage};
@@ -15,6 +16,7 @@ use crate::render::{self, ImageReport};
 
 pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
     let selection = selection(&args.select)?;
+    let options = options(&args.select, Some(&args.customize))?;
     if args.output.is_some() && args.images.len() > 1 {
         return Err(Usage("-o takes one image".to_owned()).into());
     }
@@ -26,7 +28,7 @@ pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
     let mut failure = None;
     for image in &args.images {
         let started = Instant::now();
-        match seal_one(image, args, &selection) {
+        match seal_one(image, args, &selection, &options) {
             Ok(report) => {
                 if args.strict && !report.warnings.is_empty() {
                     code = code.max(ExitCode::Strict);
@@ -61,29 +63,36 @@ pub(super) fn selection(select: &Select) -> Result<Selection> {
     Ok(Selection::from_arguments(&enable.chain(operations).collect::<Vec<_>>())?)
 }
 
+/// What the options say besides the operations.
+pub(super) fn options(select: &Select, customize: Option<&Customize>) -> Result<Options> {
+    Ok(Options {
+        allow_unmounted: select.allow_unmounted,
+        scrub: !select.no_scrub,
+        accounts: Accounts { keep: select.keep_user_accounts.clone(), remove: select.remove_user_accounts.clone() },
+        customizations: customize.map(Customize::customizations).transpose()?.unwrap_or_default(),
+        password_crypto: customize.and_then(Customize::password_crypto),
+        ..Options::default()
+    })
+}
+
 /// Performs the operations on an open disk; nothing is kept yet.
 pub(super) fn perform(
     image: &Path,
     disk: &Disk,
     open: &Open,
-    select: &Select,
     selection: &Selection,
+    options: &Options,
 ) -> Result<ImageReport> {
-    let options = Options {
-        allow_unmounted: select.allow_unmounted,
-        scrub: !select.no_scrub,
-        accounts: Accounts { keep: select.keep_user_accounts.clone(), remove: select.remove_user_accounts.clone() },
-    };
     let open = OpenOptions { root: open.root.clone(), read_only: false, now: now() };
     let mut guest = Guest::open(disk.device(), &open).with_context(|| format!("no guest in {}", image.display()))?;
-    let report = seal::run(&mut guest, selection, &options)?;
+    let report = seal::run(&mut guest, selection, options)?;
     let mut report = ImageReport::new(image, &guest, report);
     report.scrubbed.host_bytes_before = allocated_bytes(image)?;
     report.scrubbed.host_bytes_after = report.scrubbed.host_bytes_before;
     Ok(report)
 }
 
-fn seal_one(image: &Path, args: &Seal, selection: &Selection) -> Result<ImageReport> {
+fn seal_one(image: &Path, args: &Seal, selection: &Selection, options: &Options) -> Result<ImageReport> {
     let in_place = !args.dry_run && args.output.is_none();
     let disk = Disk::open(image, &args.open, in_place)?;
     let mut kept = Vec::new();
@@ -112,7 +121,7 @@ fn seal_one(image: &Path, args: &Seal, selection: &Selection) -> Result<ImageRep
             }
         }
     }
-    let mut report = perform(image, &disk, &args.open, &args.select, selection)?;
+    let mut report = perform(image, &disk, &args.open, selection, options)?;
     report.warnings.extend(kept);
     if args.dry_run || (args.strict && !report.warnings.is_empty()) {
         return Ok(report);

@@ -55,6 +55,25 @@ pub(crate) fn report(report: &ImageReport, print: &Print, took: Duration) {
     }
 }
 
+/// What customizing an image did.
+pub(crate) fn customized(report: &ImageReport, print: &Print, took: Duration) {
+    warnings(report);
+    if print.quiet {
+        // What was made up is known from nowhere else.
+        notes(report);
+        return;
+    }
+    heading(&report.image, &report.guest);
+    operations_of(report, print);
+    notes(report);
+    let took = format!("{:.2} s", took.as_secs_f64());
+    if report.committed {
+        println!("{GOOD}Customized{GOOD:#} in place {DIM}({took}){DIM:#}");
+    } else {
+        println!("{BOLD}Nothing was written.{BOLD:#} {DIM}({took}){DIM:#}");
+    }
+}
+
 /// What an audit found.
 pub(crate) fn audit(report: &ImageReport, print: &Print, took: Duration) {
     warnings(report);
@@ -119,6 +138,7 @@ fn verb(action: Action) -> &'static str {
         Action::Created => "created",
         Action::Relabelled => "relabelled",
         Action::Replaced => "replaced",
+        Action::Attributes => "attributes",
     }
 }
 

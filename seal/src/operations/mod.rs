@@ -3,6 +3,7 @@
 mod backup_files;
 mod ca_certificates;
 mod cron_spool;
+mod customize;
 mod flag_reconfiguration;
 mod ifcfg;
 mod ipa_client;
@@ -24,6 +25,7 @@ pub(crate) static WITH_LOGIC: &[&Operation] = &[
     &backup_files::OPERATION,
     &ca_certificates::OPERATION,
     &cron_spool::OPERATION,
+    &customize::OPERATION,
     &flag_reconfiguration::OPERATION,
     &ipa_client::OPERATION,
     &machine_id::OPERATION,

@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod customize;
 mod document;
 mod end_to_end;
 mod files;

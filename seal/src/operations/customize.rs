@@ -1,0 +1,13 @@
+//! What a person wants changed besides: the customize options.
+
+use crate::operation::Operation;
+
+pub(crate) static OPERATION: Operation = Operation {
+    name: "customize",
+    heading: "Customize the guest",
+    enabled: true,
+    about: "Does what the customize options ask for, after all other operations, in the order of the command line. \
+            Without such an option it changes nothing: no machine ID is made, and no random seed.",
+    steps: &[],
+    perform: Some(crate::customize::perform),
+};
