@@ -109,7 +109,7 @@ pub enum Outcome {
     Lost,
     /// It is whole on the disk.
     Kept,
-    /// Of a write, the first so many 512-byte sectors are on the disk. (Disks write sectors whole.)
+    /// Of a write, what lies in the first so many 512-byte sectors that it touches is on the disk. (Disks write sectors whole.)
     Torn(u64),
 }
 
@@ -120,30 +120,45 @@ const SECTOR: u64 = 512;
 pub fn replay(initial: &[u8], events: &[Event], mut outcome: impl FnMut(usize, &Event) -> Outcome) -> Result<Vec<u8>> {
     let safe = events.iter().rposition(|event| *event == Event::Flush).unwrap_or(0);
     let disk = Memory::from(initial.to_vec());
+    // What the storage shows while it works: a sector that is written in part is written with the rest that it has here.
+    let shown = Memory::from(initial.to_vec());
     for (index, event) in events.iter().enumerate() {
-        let fate = if index < safe { Outcome::Kept } else { outcome(index, event) };
-        if fate == Outcome::Lost {
-            continue;
-        }
-        let keep = |len: u64| match fate {
-            Outcome::Torn(sectors) => len.min(sectors.saturating_mul(SECTOR)),
-            _ => len,
-        };
-        match event {
+        let (offset, len) = match event {
             Event::Write { offset, bytes } => {
-                let bytes = &bytes[..keep(bytes.len() as u64) as usize];
-                // A write that got through although the change of length before it was lost makes the file longer.
-                disk.set_len(disk.len().max(offset + bytes.len() as u64))?;
-                disk.write_at(*offset, bytes)?;
+                let len = bytes.len() as u64;
+                shown.set_len(shown.len().max(offset + len))?;
+                shown.write_at(*offset, bytes)?;
+                (*offset, len)
             }
             Event::Zero { offset, len } => {
-                let end = (offset + keep(*len)).min(disk.len());
-                if end > *offset {
-                    disk.write_zeroes(*offset, end - offset)?;
-                }
+                shown.write_zeroes(*offset, *len)?;
+                (*offset, *len)
             }
-            Event::SetLen(len) => disk.set_len(*len)?,
-            Event::Flush => {}
+            Event::SetLen(len) => {
+                shown.set_len(*len)?;
+                (0, 0)
+            }
+            Event::Flush => continue,
+        };
+        let fate = if index < safe { Outcome::Kept } else { outcome(index, event) };
+        if let (Event::SetLen(len), Outcome::Kept | Outcome::Torn(_)) = (event, fate) {
+            disk.set_len(*len)?;
+        }
+        let first = offset / SECTOR;
+        let sectors = match fate {
+            _ if len == 0 => continue,
+            Outcome::Lost => continue,
+            Outcome::Torn(sectors) => sectors.min((offset + len).div_ceil(SECTOR) - first),
+            Outcome::Kept => (offset + len).div_ceil(SECTOR) - first,
+        };
+        let mut end = ((first + sectors) * SECTOR).min(shown.len());
+        if matches!(event, Event::Write { .. }) {
+            // A write that got through although the change of length before it was lost makes the file longer.
+            disk.set_len(disk.len().max(end.min(offset + len)))?;
+        }
+        end = end.min(disk.len());
+        if let Some(len) = end.checked_sub(first * SECTOR).filter(|&len| len > 0) {
+            disk.write_at(first * SECTOR, &crate::read_vec(&shown, first * SECTOR, len)?)?;
         }
     }
     Ok(disk.to_vec())
@@ -165,5 +180,18 @@ mod tests {
             .into();
         assert!(states.iter().all(|s| s[..1024] == [1; 1024]));
         assert_eq!(states.iter().map(|s| s.iter().filter(|&&b| b == 2).count()).collect::<Vec<_>>(), [0, 512, 1024]);
+    }
+
+    #[test]
+    fn a_sector_is_never_a_mixture_of_what_was_never_there_together() {
+        let trace = Trace::new(Memory::new(1024));
+        trace.write_at(10, &[1; 10]).unwrap();
+        trace.write_at(500, &[2; 24]).unwrap();
+        let events = trace.events();
+        let lost_first = |index: usize, _: &Event| if index == 0 { Outcome::Lost } else { Outcome::Kept };
+        assert_eq!(replay(&[0; 1024], &events, lost_first).unwrap(), trace.storage.to_vec());
+        let torn = |index: usize, _: &Event| if index == 0 { Outcome::Lost } else { Outcome::Torn(1) };
+        let state = replay(&[0; 1024], &events, torn).unwrap();
+        assert_eq!((state[10], state[511], state[512]), (1, 2, 0));
     }
 }

@@ -34,6 +34,7 @@ pub struct OpenOptions {
     pub(crate) passphrases: Vec<Option<crate::Secret>>,
     #[cfg(feature = "luks")]
     pub(crate) max_key_iterations: Option<u32>,
+    pub(crate) data_storage: Option<DataStorage>,
 }
 
 impl OpenOptions {
@@ -114,10 +115,18 @@ impl OpenOptions {
         Self {
             writable: false,
             repair: false,
+            data_storage: None,
             #[cfg(feature = "luks")]
             passphrases: self.passphrases.get(1..).unwrap_or_default().to_vec(),
             ..self.clone()
         }
+    }
+
+    /// The external data file, opened already: where the image has one, it is this, whatever the image calls it.
+    #[must_use]
+    pub fn data_storage(mut self, data: Arc<dyn Storage>) -> Self {
+        self.data_storage = Some(DataStorage(data));
+        self
     }
 
     /// Which external data files may be opened.
@@ -125,6 +134,16 @@ impl OpenOptions {
     pub fn data_file(mut self, data_file: DataFile) -> Self {
         self.data_file = data_file;
         self
+    }
+}
+
+/// A data file that the caller opened.
+#[derive(Clone)]
+pub(crate) struct DataStorage(Arc<dyn Storage>);
+
+impl std::fmt::Debug for DataStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DataStorage")
     }
 }
 
@@ -241,7 +260,9 @@ impl Image {
         if chain.is_empty() && (geometry.external_data || backing_name.is_some()) {
             chain.extend(path.and_then(|path| path.canonicalize().ok()));
         }
-        let data = if geometry.external_data {
+        let data = if let (true, Some(DataStorage(data))) = (geometry.external_data, &options.data_storage) {
+            Some(Arc::clone(data))
+        } else if geometry.external_data {
             Some(data_file::open(extensions.data_file.as_deref(), path, options, &chain)?)
         } else {
             None

@@ -11,6 +11,7 @@ mod check;
 mod commit;
 mod crash;
 mod data_file;
+mod differential;
 #[cfg(feature = "luks")]
 mod encryption;
 mod extended_l2;

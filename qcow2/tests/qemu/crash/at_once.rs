@@ -1,14 +1,16 @@
-//! A crash at any moment of a change to the image itself leaves it as it was or as it is to be.
+//! Snapshots, lengths and bitmaps: a crash leaves the image as it was or as it is to be.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::oracle::{Random, check, disk, oracle_missing, path, run, temp_dir};
-use block::{Memory, Outcome, ReadAt, Trace, read_vec, replay};
+use block::{Memory, ReadAt, read_vec};
 use qcow2::{Image, OpenOptions};
 
-const LEN: usize = 1 << 20;
+use super::{Allowed, check_by_qemu, check_by_us, for_each_state, recorded};
+use crate::oracle::{disk, oracle_missing, path, run, temp_dir};
+
+const LEN: usize = 512 << 10;
 
 /// What an image holds: its disk, each of its snapshots by name, and its bitmaps.
 type Contents = (Vec<(String, Vec<u8>)>, Vec<Bits>);
@@ -28,66 +30,47 @@ fn contents(bytes: &[u8]) -> Contents {
     (held, bitmaps.map(|(bits, bitmap)| (bitmap.name, bitmap.enabled, bits)).collect())
 }
 
-/// The image has no errors, but may have leaks.
-fn check_but_for_leaks(image: &Path) {
-    let status =
-        std::process::Command::new("qemu-img").args(["check", "-q", "-f", "qcow2", path(image)]).status().unwrap();
-    assert!(matches!(status.code(), Some(0 | 3)), "{status}");
-}
-
-/// Judges every state that a crash during `change` may leave of `initial`.
-fn crash(initial: &[u8], state_file: &Path, change: impl FnOnce(&mut Image)) {
-    crash_judged(initial, state_file, check, |_| false, change);
-}
-
-fn crash_judged(
+/// Judges the states that a crash during `change` may leave of `initial`: what it held before, or what it is to hold, and
+/// beside that only what `is_allowed` says.
+fn crash(
     initial: &[u8],
     state_file: &Path,
-    check: fn(&Path),
+    allowed: Allowed,
     is_allowed: impl Fn(&Contents) -> bool,
     change: impl FnOnce(&mut Image),
 ) {
-    let trace = Arc::new(Trace::new(Memory::from(initial.to_vec())));
-    let mut image = Image::open_storage(trace.clone(), &OpenOptions::new().writable(true)).unwrap();
+    let initial = [initial.to_vec()];
+    let (storages, log) = recorded(&initial);
+    let mut image = Image::open_storage(storages[0].clone(), &OpenOptions::new().writable(true)).unwrap();
     change(&mut image);
     drop(image);
-    let events = trace.events();
-    let old = contents(initial);
-    let new = contents(&replay(initial, &events, |_, _| Outcome::Kept).unwrap());
+    let events = log.lock().unwrap().clone();
+    let (old, new) = (contents(&initial[0]), contents(&storages[0].memory.to_vec()));
     assert!(old != new);
-    let mut random = Random(101);
     let (mut olds, mut news) = (0, 0);
-    for end in 0..=events.len() {
-        let mut last = Vec::new();
-        for variant in 0..5 {
-            let state = replay(initial, &events[..end], |_, _| match variant {
-                0 => Outcome::Lost,
-                1 => Outcome::Kept,
-                _ => match random.below(3) {
-                    0 => Outcome::Lost,
-                    1 => Outcome::Torn(random.below(128)),
-                    _ => Outcome::Kept,
-                },
-            })
-            .unwrap();
-            if state == last {
-                continue;
-            }
-            let found = contents(&state);
-            let known = found == old || found == new || is_allowed(&found);
-            assert!(known, "after {end} of {} events, variant {variant}", events.len());
-            if found == old {
-                olds += 1
-            } else {
-                news += 1
-            }
-            std::fs::write(state_file, &state).unwrap();
-            check(state_file);
-            last = state;
+    for_each_state(&initial, &events, |state| {
+        let bytes = &state.files[0];
+        let found = contents(bytes);
+        assert!(found == old || found == new || is_allowed(&found), "after {} of {} events", state.end, events.len());
+        let count = if found == old { &mut olds } else { &mut news };
+        *count += 1;
+        let storage = Arc::new(Memory::from(bytes.clone()));
+        check_by_us(&Image::open_storage(storage, &OpenOptions::new()).unwrap(), allowed);
+        if state.for_qemu {
+            std::fs::write(state_file, bytes).unwrap();
+            check_by_qemu(state_file, allowed);
         }
-    }
+    });
     println!("{} events: {olds} times the old image, {news} times the new one", events.len());
     assert!(olds > 0 && news > 0);
+}
+
+fn at_once(initial: &[u8], state_file: &Path, change: impl FnOnce(&mut Image)) {
+    crash(initial, state_file, Allowed::Nothing, |_| false, change);
+}
+
+fn but_for_leaks(initial: &[u8], state_file: &Path, change: impl FnOnce(&mut Image)) {
+    crash(initial, state_file, Allowed::Leaks, |_| false, change);
 }
 
 #[test]
@@ -102,18 +85,18 @@ fn snapshots_and_lengths_change_at_once_or_not_at_all() {
         run("qemu-img", &[&["convert", "-f", "raw", "-O", "qcow2"], options, &[path(&raw), path(&image)]].concat());
         for name in ["a", "b"] {
             run("qemu-img", &["snapshot", "-c", name, path(&image)]);
-            let pattern = if name == "a" { "write -P 5 100k 90k" } else { "write -P 6 500k 90k" };
+            let pattern = if name == "a" { "write -P 5 100k 90k" } else { "write -P 6 300k 90k" };
             run("qemu-io", &["-f", "qcow2", "-c", pattern, path(&image)]);
         }
         let initial = std::fs::read(&image).unwrap();
-        crash(&initial, &state, |image| {
+        at_once(&initial, &state, |image| {
             image.create_snapshot("c", SystemTime::UNIX_EPOCH).unwrap();
         });
-        crash(&initial, &state, |image| image.apply_snapshot("a").unwrap());
-        crash(&initial, &state, |image| image.delete_snapshot("a").unwrap());
-        crash(&initial, &state, |image| image.delete_all_snapshots().unwrap());
-        crash(&initial, &state, |image| image.resize(5 << 20).unwrap());
-        crash(&initial, &state, |image| image.resize(300_544).unwrap());
+        at_once(&initial, &state, |image| image.apply_snapshot("a").unwrap());
+        at_once(&initial, &state, |image| image.delete_snapshot("a").unwrap());
+        at_once(&initial, &state, |image| image.delete_all_snapshots().unwrap());
+        at_once(&initial, &state, |image| image.resize(5 << 20).unwrap());
+        at_once(&initial, &state, |image| image.resize(200_704).unwrap());
     }
 }
 
@@ -128,7 +111,7 @@ fn bitmaps_change_at_once_or_not_at_all() {
     run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k", path(&raw), path(&image)]);
     let without = std::fs::read(&image).unwrap();
     let add = |image: &mut Image| image.add_bitmap("new", Some(512)).unwrap();
-    crash_judged(&without, &state, check_but_for_leaks, |_| false, add);
+    but_for_leaks(&without, &state, add);
 
     let with_one = |bytes: &[u8]| {
         std::fs::write(&image, bytes).unwrap();
@@ -137,11 +120,11 @@ fn bitmaps_change_at_once_or_not_at_all() {
         std::fs::read(&image).unwrap()
     };
     let initial = with_one(&without);
-    crash_judged(&initial, &state, check_but_for_leaks, |_| false, add);
-    crash_judged(&initial, &state, check_but_for_leaks, |_| false, |image| image.clear_bitmap("old").unwrap());
-    crash_judged(&initial, &state, check_but_for_leaks, |_| false, |image| image.disable_bitmap("old").unwrap());
+    but_for_leaks(&initial, &state, add);
+    but_for_leaks(&initial, &state, |image| image.clear_bitmap("old").unwrap());
+    but_for_leaks(&initial, &state, |image| image.disable_bitmap("old").unwrap());
     // Dropping the last one is one switch.
-    crash(&initial, &state, |image| image.remove_bitmap("old").unwrap());
+    at_once(&initial, &state, |image| image.remove_bitmap("old").unwrap());
 
     // An extension that a crash could tear: the bitmaps may be lost then, but are never wrong.
     let mut shifted = without;
@@ -153,5 +136,5 @@ fn bitmaps_change_at_once_or_not_at_all() {
     drop(opened);
     let initial = std::fs::read(&image).unwrap();
     assert_eq!(initial[1000..1004], [0x23, 0x85, 0x28, 0x75]);
-    crash_judged(&initial, &state, check_but_for_leaks, |(_, bitmaps)| bitmaps.is_empty(), add);
+    crash(&initial, &state, Allowed::Leaks, |(_, bitmaps)| bitmaps.is_empty(), add);
 }
