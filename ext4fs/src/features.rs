@@ -88,7 +88,7 @@ impl Incompat {
         .union(Self::ENCRYPT)
         .union(Self::CASEFOLD);
 
-    const NOT_WRITABLE: Self = Self::EA_INODE.union(Self::INLINE_DATA).union(Self::CASEFOLD);
+    const NOT_WRITABLE: Self = Self::CASEFOLD;
 }
 
 impl RoCompat {

@@ -1,7 +1,7 @@
 //! Writing contents of files, and setting their length.
 
 use crate::block_map::map_path;
-use crate::features::RoCompat;
+use crate::features::{Incompat, RoCompat};
 use crate::file_system::FileSystem;
 use crate::inode::{Inode, InodeFlags};
 use crate::mapping::Place;
@@ -23,7 +23,9 @@ impl FileSystem {
             if data.is_empty() {
                 return Ok(());
             }
-            fs.write_inode_at(&mut inode, offset, data)?;
+            if !fs.write_inline(&mut inode, offset, data)? {
+                fs.write_inode_at(&mut inode, offset, data)?;
+            }
             inode.set_modified(fs.clock);
             inode.set_changed(fs.clock);
             fs.write_inode(&inode)
@@ -37,14 +39,16 @@ impl FileSystem {
     pub fn set_len(&mut self, inode: u32, len: u64) -> Result<()> {
         self.change(|fs| {
             let mut inode = fs.writable_file(inode)?;
-            let old = inode.size(&fs.superblock);
             fs.check_file_len(&inode, len)?;
-            if len < old {
-                let from = len.div_ceil(fs.superblock.block_size as u64);
-                fs.truncate_blocks(&mut inode, from as u32)?;
+            if !fs.set_inline_len(&mut inode, len)? {
+                let old = inode.size(&fs.superblock);
+                if len < old {
+                    let from = len.div_ceil(fs.superblock.block_size as u64);
+                    fs.truncate_blocks(&mut inode, from as u32)?;
+                }
+                fs.zero_tail(&inode, len.min(old))?;
+                fs.set_file_len(&mut inode, len)?;
             }
-            fs.zero_tail(&inode, len.min(old))?;
-            fs.set_file_len(&mut inode, len)?;
             inode.set_modified(fs.clock);
             inode.set_changed(fs.clock);
             fs.write_inode(&inode)
@@ -189,7 +193,9 @@ impl FileSystem {
 
     fn check_file_len(&self, inode: &Inode, len: u64) -> Result<()> {
         let Some(last) = len.checked_sub(1).map(|last| last >> self.superblock.block_bits) else { return Ok(()) };
-        let reachable = if inode.flags().contains(InodeFlags::EXTENTS) {
+        let inline = inode.flags().contains(InodeFlags::INLINE_DATA);
+        let extents = self.superblock.features.incompat.contains(Incompat::EXTENTS);
+        let reachable = if inode.flags().contains(InodeFlags::EXTENTS) || (inline && extents) {
             last < u64::from(u32::MAX)
         } else {
             u32::try_from(last)

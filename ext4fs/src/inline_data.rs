@@ -1,19 +1,22 @@
-//! Inline data: what small files and directories keep in `i_block` and in the attribute `system.data`. Read only.
+//! Inline data: what small files and directories keep in `i_block` and in the attribute `system.data`. Read.
 //!
 //! <https://docs.kernel.org/filesystems/ext4/inlinedata.html>
+
+use std::ops::Range;
 
 use zerocopy::FromBytes;
 
 use crate::directory::Entry;
 use crate::file_system::FileSystem;
-use crate::inode::Inode;
+use crate::inode::{Inode, InodeFlags};
 use crate::layout::dir_entry::DirEntryHeader;
 use crate::{Error, Result};
 
+const HEADER_LEN: usize = size_of::<DirEntryHeader>();
 /// The attribute that holds what does not fit `i_block`.
 pub(crate) const ATTRIBUTE: &[u8] = b"system.data";
 /// Bytes at the start of an inline directory that hold the parent's inode number, in place of `.` and `..`.
-const PARENT_LEN: usize = 4;
+pub(crate) const PARENT_LEN: usize = 4;
 
 impl FileSystem {
     /// Reads a file's inline data. What it does not have reads as zeros.
@@ -38,32 +41,69 @@ impl FileSystem {
         Ok(entries)
     }
 
+    /// The bytes of a part of an inline directory that say nothing: unused entries and what lies behind names. Calls
+    /// `visit` with the inode of every entry.
+    pub(crate) fn inline_blanks(
+        &self,
+        inode: &Inode,
+        part: &[u8],
+        visit: &mut dyn FnMut(u32) -> Result<()>,
+    ) -> Result<Vec<Range<usize>>> {
+        let mut blanks = Vec::new();
+        self.for_each_inline(inode, part, |at, header, name, len| {
+            if header.inode.get() == 0 {
+                // Its length stays.
+                blanks.push(at + 6..at + len);
+                return Ok(());
+            }
+            blanks.push(at + HEADER_LEN + name.len()..at + len);
+            visit(header.inode.get())
+        })?;
+        Ok(blanks)
+    }
+
     /// What `i_block` holds, and what the attribute holds.
     fn inline_data(&self, inode: &Inode) -> Result<(Vec<u8>, Vec<u8>)> {
         let rest = self.attributes(inode)?.into_iter().find(|attribute| attribute.name == ATTRIBUTE);
         Ok((inode.raw.i_block.to_vec(), rest.map(|attribute| attribute.value).unwrap_or_default()))
     }
 
-    fn decode_entries(&self, inode: &Inode, mut bytes: &[u8], entries: &mut Vec<Entry>) -> Result<()> {
+    fn decode_entries(&self, inode: &Inode, bytes: &[u8], entries: &mut Vec<Entry>) -> Result<()> {
+        self.for_each_inline(inode, bytes, |_, header, name, _| {
+            if header.inode.get() != 0 {
+                let file_type = if self.directory_format.has_file_type { header.file_type } else { 0 };
+                entries.push(Entry { inode: header.inode.get(), file_type, name: name.to_vec() });
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with the entries of a part of an inline directory: offset, header, name, length.
+    fn for_each_inline(
+        &self,
+        inode: &Inode,
+        bytes: &[u8],
+        mut visit: impl FnMut(usize, DirEntryHeader, &[u8], usize) -> Result<()>,
+    ) -> Result<()> {
         let wrong = || {
             let expected = "entries fill the inline data";
             Error::corrupt("inline directory", format_args!("inode {}", inode.number), expected)
         };
-        while !bytes.is_empty() {
-            let (header, names) = DirEntryHeader::read_from_prefix(bytes).map_err(|_| wrong())?;
+        let any_byte = inode.flags().contains(InodeFlags::ENCRYPT);
+        let mut at = 0;
+        while at < bytes.len() {
+            let (header, names) = DirEntryHeader::read_from_prefix(&bytes[at..]).map_err(|_| wrong())?;
             let name = names.get(..usize::from(header.name_len)).ok_or_else(wrong)?;
             let len = usize::from(header.rec_len.get());
-            if len < size_of::<DirEntryHeader>() + name.len() || len > bytes.len() {
+            if len < HEADER_LEN + name.len() || len > bytes.len() - at || !len.is_multiple_of(4) {
                 return Err(wrong());
             }
-            if header.inode.get() != 0 {
-                if name.is_empty() || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
-                    return Err(wrong());
-                }
-                let file_type = if self.directory_format.has_file_type { header.file_type } else { 0 };
-                entries.push(Entry { inode: header.inode.get(), file_type, name: name.to_vec() });
+            let bad = name.is_empty() || (!any_byte && name.iter().any(|byte| matches!(byte, b'/' | 0)));
+            if header.inode.get() != 0 && bad {
+                return Err(wrong());
             }
-            bytes = &bytes[len..];
+            visit(at, header, name, len)?;
+            at += len;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@
 //! All that e2fsprogs 1.47 makes is read, but external journals, compression and the contents of encrypted files.
 //! Written is what mke2fs makes by default for ext2, ext3 and ext4, with any block and inode size: extents and block maps,
 //! `64bit`, `flex_bg`, `meta_bg`, `sparse_super2`, `metadata_csum`, `metadata_csum_seed`, `uninit_bg`, `orphan_file`,
-//! `dir_index`, `large_dir`, `huge_file`, `dir_nlink`, `extra_isize`, and `mmp`, `quota`, `project`, `stable_inodes`, `verity` and `encrypt`
+//! `dir_index`, `large_dir`, `huge_file`, `dir_nlink`, `extra_isize`, `inline_data`, `ea_inode`, `mmp`, `quota`, `project`, `stable_inodes`, `verity` and `encrypt`
 //! (what is sealed or encrypted can be looked at, moved and removed, but not rewritten). With other features, with the mark of errors, and
 //! without a journal after a crash, a file system opens for reading and [`FileSystem::read_only_reason`] says why.
 //!
@@ -32,6 +32,7 @@
 mod address;
 mod allocate;
 mod attribute;
+mod attribute_store;
 mod bitmap;
 mod block_group;
 mod block_map;
@@ -48,6 +49,7 @@ mod file_system;
 mod file_write;
 mod group_bitmaps;
 mod inline_data;
+mod inline_write;
 mod inode;
 mod inode_table;
 mod journal;
@@ -59,6 +61,7 @@ mod mapping;
 mod metadata;
 mod metadata_cache;
 mod mmp;
+mod names;
 mod orphan;
 mod path;
 mod quota;
@@ -66,6 +69,7 @@ mod recover;
 mod scrub;
 mod superblock;
 mod unlink;
+mod value_inode;
 mod xattr;
 mod zeros;
 

@@ -1,6 +1,6 @@
 //! Names: making inodes with a name, giving them other names, renaming.
 
-use crate::directory::{self, Entry};
+use crate::directory;
 use crate::directory_blocks::{check_name, check_old_name};
 use crate::extent_edit::init_root;
 use crate::features::{Incompat, RoCompat};
@@ -12,12 +12,9 @@ use crate::metadata::{FileKind, NewNode, Ownership};
 use crate::metadata_cache::BlockKind;
 use crate::{Error, Result};
 
-/// Blocks that a new name may take in the worst case: a leaf, and a split at each level of the htree and of the map.
-const NAME_BLOCKS: u64 = 16;
-
 impl FileSystem {
-    /// Makes a new inode and names it. The name must be new. Owner and permissions are as given: nothing is
-    /// inherited from the directory.
+    /// Makes a new inode and names it. The name must be new. Owner and permissions are as given, but that a directory's
+    /// default access control list holds for what is made in it, as in the kernel, and its project and flags do, too.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::NoSpace`], [`Error::TooManyLinks`] for a
@@ -41,7 +38,9 @@ impl FileSystem {
             }
             fs.check_room_for_name(&parent, name)?;
             let number = fs.allocate_inode(directory, kind == FileKind::Directory)?;
-            let mut inode = fs.fresh_inode(number, kind, ownership);
+            fs.zero_inode(number)?;
+            let (acls, mode) = fs.inherited_acls(&parent, kind, ownership.mode)?;
+            let mut inode = fs.fresh_inode(number, kind, Ownership { mode, ..ownership });
             fs.inherit(&mut inode, kind, &parent);
             match target {
                 Some(target) if target.len() < inode.raw.i_block.len() => {
@@ -57,11 +56,15 @@ impl FileSystem {
             match target {
                 Some(target) if inode.size(&fs.superblock) == 0 => fs.write_inode_at(&mut inode, 0, target)?,
                 Some(_) => {}
-                None if kind == FileKind::Directory => fs.fill_directory(&mut inode, directory)?,
+                None if kind == FileKind::Directory && !fs.fill_inline_directory(&mut inode, directory)? => {
+                    fs.fill_directory(&mut inode, directory)?;
+                }
                 None => {}
             }
-            fs.zero_inode(number)?;
             fs.write_inode(&inode)?;
+            if !acls.is_empty() {
+                fs.store_attributes(&mut inode, Vec::new(), acls)?;
+            }
             let mut parent = fs.insert_name(parent, name, number, kind)?;
             if kind == FileKind::Directory {
                 fs.add_subdirectory(&mut parent);
@@ -133,11 +136,7 @@ impl FileSystem {
                 fs.check_room_for_name(&new_parent, to_name)?;
             }
             if let Some(replaced) = replaced {
-                let format = fs.directory_format.clone();
-                let mut blocks = fs.directory_mut(new_parent)?;
-                directory::replace_inode(&mut blocks, &format, to_name, inode.number, kind.file_type())?;
-                let parent = blocks.inode;
-                fs.touch_directory(parent)?;
+                fs.replace_name(new_parent, to_name, inode.number, kind)?;
                 if replaces_directory {
                     fs.drop_subdirectory(to)?;
                 }
@@ -147,10 +146,7 @@ impl FileSystem {
             }
             fs.remove_name(from, from_name)?;
             if moves_directory {
-                let format = fs.directory_format.clone();
-                let mut blocks = fs.directory_mut(inode)?;
-                directory::replace_inode(&mut blocks, &format, b"..", to, FileKind::Directory.file_type())?;
-                inode = blocks.inode;
+                inode = fs.set_parent(inode, to)?;
                 fs.drop_subdirectory(from)?;
                 let mut parent = fs.directory_inode(to)?;
                 fs.add_subdirectory(&mut parent);
@@ -159,34 +155,6 @@ impl FileSystem {
             inode.set_changed(fs.clock);
             fs.write_inode(&inode)
         })
-    }
-
-    /// Adds a name to a directory, and returns the directory's inode as it now is.
-    fn insert_name(&mut self, parent: Inode, name: &[u8], inode: u32, kind: FileKind) -> Result<Inode> {
-        let format = self.directory_format.clone();
-        let file_type = if format.has_file_type { kind.file_type() } else { 0 };
-        let mut blocks = self.directory_mut(parent)?;
-        directory::insert(&mut blocks, &format, &Entry { inode, file_type, name: name.to_vec() })?;
-        let parent = blocks.inode;
-        self.touch_directory(parent)
-    }
-
-    /// Takes a name out of a directory.
-    pub(crate) fn remove_name(&mut self, directory: u32, name: &[u8]) -> Result<()> {
-        let format = self.directory_format.clone();
-        let parent = self.directory_inode(directory)?;
-        let mut blocks = self.directory_mut(parent)?;
-        directory::remove(&mut blocks, &format, name)?.ok_or(Error::NotFound)?;
-        let parent = blocks.inode;
-        self.touch_directory(parent)?;
-        Ok(())
-    }
-
-    fn touch_directory(&mut self, mut parent: Inode) -> Result<Inode> {
-        parent.set_modified(self.clock);
-        parent.set_changed(self.clock);
-        self.write_inode(&parent)?;
-        Ok(parent)
     }
 
     fn directory_for_new_name(&self, directory: u32, name: &[u8]) -> Result<Inode> {
@@ -199,7 +167,8 @@ impl FileSystem {
         Ok(inode)
     }
 
-    fn fresh_inode(&self, number: u32, kind: FileKind, ownership: Ownership) -> Inode {
+    /// A new inode that has one name, or as a directory two, and is otherwise empty.
+    pub(crate) fn fresh_inode(&self, number: u32, kind: FileKind, ownership: Ownership) -> Inode {
         let mut inode = Inode::new(number, &self.superblock);
         inode.raw.i_mode = kind.mode_bits().into();
         inode.set_permissions(ownership.mode);
@@ -236,7 +205,8 @@ impl FileSystem {
         Ok(())
     }
 
-    fn fill_directory(&mut self, inode: &mut Inode, parent: u32) -> Result<()> {
+    /// Gives a directory that has nothing its first block.
+    pub(crate) fn fill_directory(&mut self, inode: &mut Inode, parent: u32) -> Result<()> {
         let block = self.allocate_blocks(self.inode_goal(inode.number)?, 1)?.start;
         let seed = inode.checksum_seed(&self.superblock);
         let bytes = directory::first_block(&self.directory_format, seed, inode.number, parent);
@@ -252,12 +222,6 @@ impl FileSystem {
     /// Whether directories with more links than fit say 1 link.
     fn dir_nlink(&self) -> bool {
         self.superblock.features.ro_compat.contains(RoCompat::DIR_NLINK)
-    }
-
-    /// Fails, before anything is changed, where a directory cannot take another name.
-    fn check_room_for_name(&self, parent: &Inode, name: &[u8]) -> Result<()> {
-        self.require_blocks(NAME_BLOCKS)?;
-        directory::check_room(&self.directory(parent)?, &self.directory_format, name)
     }
 
     fn check_room_for_subdirectory(&self, parent: &Inode) -> Result<()> {
@@ -309,13 +273,5 @@ impl FileSystem {
             at = self.parent_of(at)?;
         }
         Err(Error::corrupt("directory", format_args!("inode {directory}"), "the root is above it"))
-    }
-
-    fn parent_of(&self, number: u32) -> Result<u32> {
-        let inode = self.directory_inode(number)?;
-        let entry = directory::lookup(&self.directory(&inode)?, &self.directory_format, b"..")?;
-        entry
-            .map(|entry| entry.inode)
-            .ok_or_else(|| Error::corrupt("directory", format_args!("inode {number}"), "has `..`"))
     }
 }

@@ -1,20 +1,19 @@
 //! Looking at inodes, names and attributes.
 
+use crate::Result;
 use crate::directory;
 use crate::file_system::FileSystem;
 use crate::inline_data;
 use crate::inode::{Inode, InodeFlags};
-use crate::limits::MAX_EA_INODE_LEN;
 use crate::metadata::{DirEntry, FileKind, Metadata};
 use crate::metadata_cache::BlockKind;
 use crate::xattr::{self, Xattr};
-use crate::{Error, Result};
 
 impl FileSystem {
     /// What `stat` would tell of an inode.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where there is no inode of this number in use.
+    /// [`crate::Error::Corrupt`] where there is no inode of this number in use.
     pub fn metadata(&self, inode: u32) -> Result<Metadata> {
         self.inode(inode)?.metadata(&self.superblock)
     }
@@ -22,7 +21,7 @@ impl FileSystem {
     /// The inode that `name` has in `directory`, if any. `.` and `..` are not looked up.
     ///
     /// # Errors
-    /// [`Error::NotADirectory`], and what the image or the device has against it.
+    /// [`crate::Error::NotADirectory`], and what the image or the device has against it.
     pub fn lookup(&self, directory: u32, name: &[u8]) -> Result<Option<u32>> {
         let inode = self.directory_inode(directory)?;
         Ok(self.find_entry(&inode, name)?.map(|entry| entry.inode))
@@ -52,7 +51,7 @@ impl FileSystem {
     /// The names of all extended attributes, each with its prefix: `security.selinux`.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the attributes are malformed.
+    /// [`crate::Error::Corrupt`] where the attributes are malformed.
     pub fn xattr_names(&self, inode: u32) -> Result<Vec<Vec<u8>>> {
         let attributes = self.attributes(&self.inode(inode)?)?;
         Ok(attributes
@@ -65,8 +64,11 @@ impl FileSystem {
     /// An extended attribute's value. Access control lists have the form that getxattr(2) gives them.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the attributes are malformed.
+    /// [`crate::Error::Corrupt`] where the attributes are malformed.
     pub fn xattr(&self, inode: u32, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if name == inline_data::ATTRIBUTE {
+            return Ok(None);
+        }
         let attributes = self.attributes(&self.inode(inode)?)?;
         match attributes.into_iter().find(|attribute| attribute.name == name) {
             Some(attribute) if attribute.value_inode != 0 => self.read_value_inode(attribute.value_inode).map(Some),
@@ -75,7 +77,7 @@ impl FileSystem {
     }
 
     /// All entries of a directory, `.` and `..` among them where they are kept.
-    fn entries(&self, directory: &Inode) -> Result<Vec<directory::Entry>> {
+    pub(crate) fn entries(&self, directory: &Inode) -> Result<Vec<directory::Entry>> {
         if directory.flags().contains(InodeFlags::INLINE_DATA) {
             return self.inline_entries(directory);
         }
@@ -100,7 +102,9 @@ impl FileSystem {
         if block != 0 {
             let seed = self.xattr_checksum_seed();
             let bytes = self.cache.get(block, BlockKind::Xattr, |_| Ok(()))?;
-            attributes.extend(xattr::decode_block(&bytes, inode.number, block, seed)?);
+            let shared = xattr::block_refcount(&bytes) > 1;
+            let outside = xattr::decode_block(&bytes, inode.number, block, seed)?;
+            attributes.extend(outside.into_iter().map(|attribute| Xattr { shared, ..attribute }));
         }
         Ok(attributes)
     }
@@ -108,17 +112,5 @@ impl FileSystem {
     /// The seed of checksums in blocks of extended attributes, which are not one inode's own.
     pub(crate) fn xattr_checksum_seed(&self) -> Option<u32> {
         self.superblock.features.metadata_csum().then_some(self.superblock.checksum_seed)
-    }
-
-    fn read_value_inode(&self, number: u32) -> Result<Vec<u8>> {
-        let inode = self.inode(number)?;
-        let size = inode.size(&self.superblock);
-        if !inode.flags().contains(InodeFlags::EA_INODE) || size > MAX_EA_INODE_LEN {
-            let expected = format!("holds a value of at most {MAX_EA_INODE_LEN} bytes, found {size}");
-            return Err(Error::corrupt("inode of an attribute's value", format_args!("inode {number}"), expected));
-        }
-        let mut value = vec![0; size as usize];
-        self.read_inode_at(&inode, 0, &mut value)?;
-        Ok(value)
     }
 }

@@ -1,6 +1,5 @@
 //! Taking names away, and inodes with their last name.
 
-use crate::directory;
 use crate::directory_blocks::check_old_name;
 use crate::file_system::FileSystem;
 use crate::file_write::check_changeable;
@@ -56,15 +55,8 @@ impl FileSystem {
             self.note_orphan_gone(inode.number)?;
         }
         self.truncate_blocks(&mut inode, 0)?;
-        self.release_xattr_block(&mut inode)?;
+        self.release_attributes(&mut inode)?;
         self.free_inode(inode.number, inode.is_directory())
-    }
-
-    /// Fails where a directory has entries besides `.` and `..`.
-    pub(crate) fn check_empty(&self, inode: &Inode) -> Result<()> {
-        let entries = directory::list(&self.directory(inode)?, &self.directory_format)?;
-        let empty = entries.iter().all(|entry| entry.name == b"." || entry.name == b"..");
-        if empty { Ok(()) } else { Err(Error::DirectoryNotEmpty) }
     }
 
     fn removable(&self, directory: u32, name: &[u8]) -> Result<Inode> {

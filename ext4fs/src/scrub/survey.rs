@@ -9,6 +9,7 @@ use crate::directory::{self, BlockOwner};
 use crate::extent_tree::Node;
 use crate::features::Incompat;
 use crate::file_system::{FileSystem, ROOT_INODE};
+use crate::inline_data::PARENT_LEN;
 use crate::inode::{self, Inode, InodeFlags, extra_isize};
 use crate::journal::scrubbed_superblock;
 use crate::layout::extent::ENTRY_LEN;
@@ -126,6 +127,9 @@ impl FileSystem {
     /// Checks that the root is where it is to be: a wrong size of inodes, say, would make everything seem unused.
     fn check_root(&self) -> Result<()> {
         let root = self.directory_inode(ROOT_INODE)?;
+        if root.flags().contains(InodeFlags::INLINE_DATA) {
+            return self.inline_entries(&root).map(|_| ());
+        }
         let dot = directory::lookup(&self.directory(&root)?, &self.directory_format, b".")?;
         if dot.is_none_or(|entry| entry.inode != ROOT_INODE) {
             return Err(Error::corrupt("root directory", format_args!("inode {ROOT_INODE}"), "its `.` is itself"));
@@ -248,6 +252,8 @@ impl FileSystem {
             used = Node::decode(map).map_or(used, |root| (root.entries + 1) * ENTRY_LEN);
         } else if inode.is_fast_symlink(&self.superblock) {
             used = inode.size(&self.superblock) as usize;
+        } else if inode.flags().contains(InodeFlags::INLINE_DATA) && !inode.is_directory() {
+            used = used.min(inode.size(&self.superblock) as usize);
         }
         let attributes = BASE_LEN + extra_isize(slot)..slot.len();
         let mut changed = 0;
@@ -263,11 +269,37 @@ impl FileSystem {
             }
             changed += xattr::scrub_in_inode(&mut copy[attributes], inode.number)?;
         }
-        if changed > 0 {
+        if inode.flags().contains(InodeFlags::INLINE_DATA) && inode.is_directory() {
+            if copy.is_empty() {
+                copy = slot.to_vec();
+            }
+            let names = self.scrub_inline_directory(inode, &mut copy)?;
+            plan.report.directories += names;
             plan.report.slack += changed;
+            changed += names;
+        } else {
+            plan.report.slack += changed;
+        }
+        if changed > 0 {
             plan.slots.push((inode.number, copy));
         }
         Ok(())
+    }
+
+    /// Wipes what an inline directory no longer says, in the inode's slot.
+    fn scrub_inline_directory(&self, inode: &Inode, slot: &mut [u8]) -> Result<u64> {
+        let attributes = BASE_LEN + extra_isize(slot);
+        let value = xattr::inline_value(&slot[attributes..], inode.number)?;
+        let (seed, mut last) = (inode.checksum_seed(&self.superblock), None);
+        let owner = BlockOwner { inode: inode.number, checksum_seed: seed, indexed: false };
+        let mut changed = 0;
+        for part in [I_BLOCK.start + PARENT_LEN..I_BLOCK.end, attributes + value.start..attributes + value.end] {
+            let mut check = |number| self.check_entry(owner, number, &mut last);
+            for blank in self.inline_blanks(inode, &slot[part.clone()], &mut check)? {
+                changed += zeros::clear(&mut slot[part.start + blank.start..part.start + blank.end]);
+            }
+        }
+        Ok(changed)
     }
 
     /// The journal: all of a clean one holds nothing but its superblock.

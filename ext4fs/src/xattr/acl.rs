@@ -72,3 +72,42 @@ pub(super) fn to_disk(value: &[u8]) -> Result<Vec<u8>> {
     };
     convert().ok_or(Error::Invalid("an ACL is malformed"))
 }
+
+/// What something new with permissions `mode` takes from its directory's default ACL: its access ACL, unless the
+/// permissions say all of it, and its permissions.
+///
+/// # Errors
+/// [`Error::Invalid`] where the ACL is malformed.
+pub(crate) fn inherit(default: &[u8], mode: u32) -> Result<(Option<Vec<u8>>, u32)> {
+    const MALFORMED: Error = Error::Invalid("the directory's default ACL is malformed");
+    let (head, entries) = default.split_at_checked(4).ok_or(MALFORMED)?;
+    let mut acl = head.to_vec();
+    let mut wanted = mode & 0o777;
+    let mut extended = false;
+    // The entry that stands for the group in the permissions: the mask, if there is one.
+    let mut group = None;
+    for entry in entries.chunks_exact(8) {
+        let at = acl.len() + 2;
+        acl.extend_from_slice(entry);
+        let allowed = u32::from(u16::from_le_bytes([entry[2], entry[3]])) & 7;
+        let mut narrow = |shift: u32, wanted: &mut u32| {
+            let both = allowed & (*wanted >> shift);
+            *wanted = *wanted & !(7 << shift) | both << shift;
+            acl[at..at + 2].copy_from_slice(&(both as u16).to_le_bytes());
+        };
+        match u16::from_le_bytes([entry[0], entry[1]]) {
+            0x01 => narrow(6, &mut wanted),
+            0x20 => narrow(0, &mut wanted),
+            0x04 if group.is_none() => group = Some((at, allowed)),
+            0x04 => {}
+            0x10 => (group, extended) = (Some((at, allowed)), true),
+            0x02 | 0x08 => extended = true,
+            _ => return Err(MALFORMED),
+        }
+    }
+    let (at, allowed) = group.ok_or(MALFORMED)?;
+    let both = allowed & (wanted >> 3);
+    wanted = wanted & !0o070 | both << 3;
+    acl[at..at + 2].copy_from_slice(&(both as u16).to_le_bytes());
+    Ok((extended.then_some(acl), mode & !0o777 | wanted))
+}

@@ -59,6 +59,11 @@ impl<'a> Raw<'a> {
         self.entry_len() + self.value.len().next_multiple_of(4)
     }
 
+    /// The value as it goes to disk; empty where an inode holds it.
+    pub(super) fn value(&self) -> &[u8] {
+        &self.value
+    }
+
     /// `e_hash`.
     pub(super) fn hash(&self) -> u32 {
         self.hash
@@ -128,6 +133,17 @@ pub(super) fn decode(bytes: &[u8], start: usize, base: usize, place: &dyn Displa
         found.push(attribute);
     }
     Ok(found)
+}
+
+/// Where the value of `system.data` lies; empty where there is none.
+pub(super) fn inline_value(bytes: &[u8], start: usize, base: usize, place: &dyn Display) -> Result<Range<usize>> {
+    for entry in (Entries { bytes, at: Some(start), base, place }) {
+        let Entry { header, name, value, .. } = entry?;
+        if (header.e_name_index, &bytes[name]) == name::INLINE_DATA {
+            return Ok(value);
+        }
+    }
+    Ok(0..0)
 }
 
 /// Makes all bytes from `start` on zeros that neither an entry nor a value has, and returns how many changed.
@@ -223,7 +239,7 @@ impl Iterator for Entries<'_> {
 }
 
 /// The hash of a name without its prefix and a value, whose end is filled up with zeros.
-fn hash_entry(name: &[u8], value: &[u8]) -> u32 {
+pub(super) fn hash_entry(name: &[u8], value: &[u8]) -> u32 {
     let named = name.iter().fold(0_u32, |hash, &byte| hash.rotate_left(5) ^ u32::from(byte));
     value.chunks(4).fold(named, |hash, chunk| {
         let mut word = [0; 4];

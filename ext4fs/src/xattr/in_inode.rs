@@ -1,5 +1,7 @@
 //! Attributes in the inode itself, behind its last field.
 
+use std::ops::Range;
+
 use super::Xattr;
 use super::entries::{self, END_LEN, Hashes, Raw};
 use crate::error::Result;
@@ -30,6 +32,17 @@ pub(crate) fn scrub_in_inode(bytes: &mut [u8], inode: u32) -> Result<u64> {
         return Ok(zeros::clear(bytes));
     }
     entries::scrub(bytes, HEADER_LEN, HEADER_LEN, &format_args!("inode {inode}"))
+}
+
+/// Where the inline data lies among the bytes behind an inode's fields; empty where there is none.
+///
+/// # Errors
+/// As [`decode_in_inode`].
+pub(crate) fn inline_value(bytes: &[u8], inode: u32) -> Result<Range<usize>> {
+    if bytes.get(..HEADER_LEN) != Some(XATTR_MAGIC.to_le_bytes().as_slice()) {
+        return Ok(0..0);
+    }
+    entries::inline_value(bytes, HEADER_LEN, HEADER_LEN, &format_args!("inode {inode}"))
 }
 
 /// How many bytes of entries and values there is room for.

@@ -12,8 +12,9 @@ mod tests;
 
 use crate::error::{Error, Result};
 
+pub(crate) use acl::inherit as inherit_acl;
 pub(crate) use block::{block_refcount, decode_block, finish_block, scrub_block, set_block_refcount};
-pub(crate) use in_inode::{decode_in_inode, scrub_in_inode};
+pub(crate) use in_inode::{decode_in_inode, inline_value, scrub_in_inode};
 
 /// An attribute of an inode. ACLs have the form that the kernel shows (that of `xattr(7)`), not that of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +29,14 @@ pub(crate) struct Xattr {
     pub value_size: u32,
     /// Where an inode holds the value: `e_hash`, which is made of the name and that inode's hash of the value.
     pub hash: u32,
+    /// Whether it lies in a block that other inodes have, too.
+    pub shared: bool,
 }
 
 impl Xattr {
     /// An attribute with its value beside it.
     pub(crate) fn new(name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), value: value.into(), value_inode: 0, value_size: 0, hash: 0 }
+        Self { name: name.into(), value: value.into(), value_inode: 0, value_size: 0, hash: 0, shared: false }
     }
 }
 
@@ -70,6 +73,37 @@ pub(crate) fn encode(attributes: &[Xattr], in_inode_space: usize, block_size: us
     // The largest first leave the least room unused.
     raws.sort_by_key(|raw| (!raw.is_inline_data(), std::cmp::Reverse(raw.len())));
     place(&raws, in_inode_space, block_size).ok_or(Error::NoSpace("extended attributes"))
+}
+
+/// An attribute's value as it goes to disk.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn disk_value(attribute: &Xattr) -> Result<Vec<u8>> {
+    Ok(entries::Raw::from_xattr(attribute)?.value().to_vec())
+}
+
+/// `e_hash` of an attribute whose value lies in an inode and has this hash there.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn hash_of_value_inode(attribute: &Xattr, hash: u32) -> Result<u32> {
+    Ok(entries::hash_entry(name::split(&attribute.name)?.1, &hash.to_le_bytes()))
+}
+
+/// How many bytes of inline data an inode has room for beside these attributes, if it has room for the entry at all.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn room_for_inline(others: &[Xattr], in_inode_space: usize) -> Result<Option<usize>> {
+    let mut taken = 0;
+    for attribute in others {
+        let raw = entries::Raw::from_xattr(attribute)?;
+        taken += if raw.is_inline_data() { 0 } else { raw.len() };
+    }
+    let entry = Xattr::new([b"system.".as_slice(), name::INLINE_DATA.1].concat(), Vec::new());
+    taken += entries::Raw::from_xattr(&entry)?.len();
+    Ok(in_inode::room(in_inode_space).checked_sub(taken).map(|room| room / 4 * 4))
 }
 
 /// Gives each attribute in turn to the inode if it fits, else to the block.

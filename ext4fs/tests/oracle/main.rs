@@ -11,6 +11,8 @@ mod corrupt;
 mod directory;
 mod extents;
 mod features;
+mod inline;
+mod large_values;
 mod model;
 mod read;
 mod recovery;
