@@ -8,9 +8,11 @@ use zerocopy::IntoBytes;
 
 use crate::address::{GuestCluster, HostCluster};
 use crate::compress::Compressor;
+use crate::crypt::Crypt;
 use crate::features::{Autoclear, Incompatible};
 use crate::geometry::Geometry;
 use crate::header::{self, Roots};
+use crate::header_extension::CryptoExtension;
 use crate::l2_entry::{self, COPIED, RawEntry};
 use crate::l2_table::L2Table;
 use crate::refcount::encode_block;
@@ -18,13 +20,15 @@ use crate::transaction::is_zero;
 use crate::{Compression, Error, Result, limits};
 
 /// What a new image is to be like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CreateOptions {
     cluster_size: u64,
     refcount_bits: u32,
     extended_l2: bool,
     compression: Option<Compression>,
     threads: usize,
+    #[cfg(feature = "luks")]
+    encryption: Option<crate::LuksOptions>,
 }
 
 impl Default for CreateOptions {
@@ -38,7 +42,15 @@ impl CreateOptions {
     #[must_use]
     pub fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { cluster_size: 64 * 1024, refcount_bits: 16, extended_l2: false, compression: None, threads }
+        Self {
+            cluster_size: 64 * 1024,
+            refcount_bits: 16,
+            extended_l2: false,
+            compression: None,
+            threads,
+            #[cfg(feature = "luks")]
+            encryption: None,
+        }
     }
 
     /// Bytes of a cluster: a power of two from 512 to 2 MiB.
@@ -67,6 +79,35 @@ impl CreateOptions {
     pub fn compression(mut self, compression: Option<Compression>) -> Self {
         self.compression = compression;
         self
+    }
+
+    /// Encrypts what the disk holds. An encrypted image cannot be compressed.
+    #[cfg(feature = "luks")]
+    #[must_use]
+    pub fn encryption(mut self, encryption: Option<crate::LuksOptions>) -> Self {
+        self.encryption = encryption;
+        self
+    }
+
+    /// Bytes of the header of the encryption; none without one.
+    pub(crate) fn crypto_len(&self) -> u64 {
+        #[cfg(feature = "luks")]
+        return self.encryption.as_ref().map_or(0, crate::LuksOptions::header_len);
+        #[cfg(not(feature = "luks"))]
+        0
+    }
+
+    /// A new header of the encryption, with all key material, and what encrypts with its key.
+    fn crypt(&self) -> Result<Option<(Vec<u8>, Crypt)>> {
+        #[cfg(feature = "luks")]
+        {
+            if self.encryption.is_some() && self.compression.is_some() {
+                return Err(Error::Invalid("an encrypted image cannot be compressed".to_owned()));
+            }
+            self.encryption.as_ref().map(crate::LuksOptions::create).transpose()
+        }
+        #[cfg(not(feature = "luks"))]
+        Ok(None)
     }
 
     /// Threads that compress; the bytes written do not depend on it.
@@ -125,7 +166,11 @@ pub fn create(
         stream_end: 0,
         l1: vec![0; geometry.l1_entries() as usize],
         l2: None,
+        crypt: None,
     };
+    if let Some((header, crypt)) = options.crypt()? {
+        writer.put_crypto_header(&header, crypt)?;
+    }
     let batch = ((4 << 20) >> geometry.cluster_bits).clamp(16, 1024);
     let mut compressors = Vec::new();
     if let Some(kind) = options.compression {
@@ -203,6 +248,8 @@ struct Writer<'a> {
     l1: Vec<u64>,
     /// The L2 table that is being filled: which, and its entries.
     l2: Option<(usize, L2Table)>,
+    /// What encrypts the disk, and where its header is.
+    crypt: Option<(Crypt, CryptoExtension)>,
 }
 
 impl Writer<'_> {
@@ -242,6 +289,16 @@ impl Writer<'_> {
         Ok(offset)
     }
 
+    /// Writes the header of the encryption, and encrypts from then on.
+    fn put_crypto_header(&mut self, header: &[u8], crypt: Crypt) -> Result<()> {
+        let len = header.len() as u64;
+        let first = self.allocate(len.div_ceil(self.geometry.cluster_size()));
+        let offset = self.geometry.host_offset(first);
+        self.write(offset, header)?;
+        self.crypt = Some((crypt, CryptoExtension { offset, len }));
+        Ok(())
+    }
+
     fn put(&mut self, cluster: GuestCluster, bytes: &[u8], packed: Option<&[u8]>) -> Result<()> {
         let (l1_index, l2_index) = self.geometry.table_indices(cluster);
         if self.l2.as_ref().is_some_and(|(index, _)| *index != l1_index) {
@@ -256,8 +313,12 @@ impl Writer<'_> {
             }
             None => {
                 let host = self.allocate(1);
-                self.write(self.geometry.host_offset(host), bytes)?;
-                RawEntry::data(self.geometry.host_offset(host), &self.geometry)
+                let offset = self.geometry.host_offset(host);
+                match &self.crypt {
+                    Some((crypt, _)) => crypt.write(self.storage, offset, bytes)?,
+                    None => self.write(offset, bytes)?,
+                }
+                RawEntry::data(offset, &self.geometry)
             }
         };
         let empty = || (l1_index, L2Table::empty(&self.geometry));
@@ -320,7 +381,10 @@ impl Writer<'_> {
             incompatible,
             autoclear: Autoclear::empty(),
         };
-        self.write(0, header::encode_new(&geometry, &roots, compression).as_bytes())?;
+        let extension = self.crypt.as_ref().map(|(_, extension)| *extension);
+        let mut header = header::encode_new(&geometry, &roots, compression, extension.is_some()).as_bytes().to_vec();
+        header.extend(extension.iter().flat_map(CryptoExtension::encode));
+        self.write(0, &header)?;
         Ok(self.storage.flush()?)
     }
 }

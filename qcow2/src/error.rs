@@ -79,6 +79,9 @@ pub enum Error {
         /// What is allowed.
         limit: u32,
     },
+    /// The host gave no randomness, which a new key needs.
+    #[error("the operating system gave no random bytes")]
+    Random(#[source] std::io::Error),
     /// The image was opened for reading, or is marked corrupt.
     #[error("the image is read-only: {0}")]
     ReadOnly(&'static str),

@@ -250,7 +250,7 @@ impl Header {
 }
 
 /// Encodes the header of a new version 3 image.
-pub(crate) fn encode_new(geometry: &Geometry, roots: &Roots, compression: Compression) -> RawHeader {
+pub(crate) fn encode_new(geometry: &Geometry, roots: &Roots, compression: Compression, luks: bool) -> RawHeader {
     RawHeader {
         magic: MAGIC.into(),
         version: 3.into(),
@@ -258,7 +258,7 @@ pub(crate) fn encode_new(geometry: &Geometry, roots: &Roots, compression: Compre
         backing_file_size: 0.into(),
         cluster_bits: geometry.cluster_bits.into(),
         size: geometry.disk_len.into(),
-        crypt_method: 0.into(),
+        crypt_method: if luks { 2 } else { 0 }.into(),
         l1_size: roots.l1_entries.into(),
         l1_table_offset: roots.l1_offset.into(),
         refcount_table_offset: roots.refcount_table_offset.into(),

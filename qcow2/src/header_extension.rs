@@ -46,6 +46,20 @@ pub(crate) struct BitmapsExtension {
     pub(crate) directory_offset: u64,
 }
 
+impl CryptoExtension {
+    /// Bytes of the extension, its head included.
+    const LEN: usize = 24;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[0..4].copy_from_slice(&CRYPTO.to_be_bytes());
+        bytes[4..8].copy_from_slice(&16u32.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.offset.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.len.to_be_bytes());
+        bytes
+    }
+}
+
 impl BitmapsExtension {
     /// Bytes of the extension, its head included.
     pub(crate) const LEN: u64 = 32;

@@ -92,7 +92,9 @@ pub use compare::compare;
 pub use compress::Compression;
 pub use create::{CreateOptions, create};
 #[cfg(feature = "luks")]
-pub use crypt::{CipherAlgorithm, CipherMode, EncryptInfo, HashAlgorithm, IvGenerator, KeySlotInfo, Secret};
+pub use crypt::{
+    CipherAlgorithm, CipherMode, EncryptInfo, HashAlgorithm, IvGenerator, KeySlotInfo, LuksOptions, Secret,
+};
 pub use data_file::DataFile;
 pub use error::{Corrupt, Error, Result};
 pub use features::{Autoclear, Compatible, Incompatible};

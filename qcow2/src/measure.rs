@@ -37,7 +37,7 @@ impl Measure {
             }
             at = end;
         }
-        Ok(Self::new(&geometry, data))
+        Ok(Self::new(&geometry, data, options))
     }
 
     /// The sizes of a new image made of what another holds, its backing files included, without compression. Space that was
@@ -58,7 +58,7 @@ impl Measure {
             }
             at = at.max(end);
         })?;
-        Ok(Self::new(&geometry, data))
+        Ok(Self::new(&geometry, data, options))
     }
 
     /// The sizes of a new image of `disk_len` bytes that holds nothing.
@@ -66,7 +66,7 @@ impl Measure {
     /// # Errors
     /// [`crate::Error::Invalid`] for options that the format does not allow.
     pub fn of_empty(disk_len: u64, options: &CreateOptions) -> Result<Self> {
-        Ok(Self::new(&options.geometry(disk_len)?, 0))
+        Ok(Self::new(&options.geometry(disk_len)?, 0, options))
     }
 
     /// The same with what these persistent bitmaps of the source would take.
@@ -84,7 +84,7 @@ impl Measure {
         Self { bitmaps: Some(bytes + directory.next_multiple_of(size)), ..self }
     }
 
-    fn new(geometry: &Geometry, data: u64) -> Self {
+    fn new(geometry: &Geometry, data: u64, options: &CreateOptions) -> Self {
         let size = geometry.cluster_size();
         let clusters = geometry.guest_clusters();
         let l2_tables = clusters.div_ceil(geometry.l2_entries());
@@ -100,7 +100,8 @@ impl Measure {
             }
             (blocks, table) = (wanted, wanted_table);
         }
-        let fully_allocated = (others + blocks + table) * size;
+        // As QEMU reckons: the header of the encryption beside all else.
+        let fully_allocated = (others + blocks + table) * size + options.crypto_len().next_multiple_of(size);
         Self { required: fully_allocated - clusters * size + data, fully_allocated, bitmaps: None }
     }
 }

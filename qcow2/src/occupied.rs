@@ -1,7 +1,7 @@
 //! What metadata occupies in the file: nothing else is written there, handed out from there, or freed.
 //!
 //! Every structure that a change in place may touch, or must not touch, is known by its clusters: the header, the L1
-//! tables and L2 tables, refcount table and blocks, the snapshot table, and the bitmaps' directory and tables. Two that
+//! tables and L2 tables, the LUKS header, refcount table and blocks, the snapshot table, and the bitmaps' directory and tables. Two that
 //! share a cluster are found when the first change is made; data over one of them, when it is written.
 //! A transaction needs none of this: it writes only what nothing at all refers to.
 
@@ -39,6 +39,9 @@ impl Occupied {
         let roots = &state.header.roots;
         let mut found = Self { geometry, runs: BTreeMap::new() };
         found.add("header", 0, geometry.cluster_size())?;
+        if let Some(crypto) = image.extensions.crypto {
+            found.add("LUKS header", crypto.offset, crypto.len)?;
+        }
         found.add("L1 table", roots.l1_offset, u64::from(roots.l1_entries) * 8)?;
         let table_len = u64::from(roots.refcount_table_clusters) << geometry.cluster_bits;
         found.add("refcount table", roots.refcount_table_offset, table_len)?;

@@ -92,6 +92,13 @@ named! {
 }
 
 impl CipherAlgorithm {
+    /// The header's `cipher-name`.
+    pub(crate) fn family(self) -> &'static str {
+        match self {
+            Self::Aes128 | Self::Aes192 | Self::Aes256 => "aes",
+        }
+    }
+
     /// Bytes of one of its keys.
     fn key_len(self) -> usize {
         match self {

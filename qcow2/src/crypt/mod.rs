@@ -6,6 +6,7 @@
 //! Specification: qcow2, "Full disk encryption header pointer" and "Data encryption"; LUKS1 on-disk format.
 
 mod algorithm;
+mod create;
 mod hash;
 mod luks_header;
 mod secret;
@@ -17,6 +18,7 @@ use std::sync::{PoisonError, RwLock};
 use block::Storage;
 
 pub use algorithm::{CipherAlgorithm, CipherMode, HashAlgorithm, IvGenerator};
+pub use create::LuksOptions;
 pub use luks_header::{EncryptInfo, KeySlotInfo};
 pub use secret::Secret;
 
@@ -58,6 +60,11 @@ impl Crypt {
             None => None,
         };
         Ok(Self { header, cipher, sectors: RwLock::new(()) })
+    }
+
+    /// What encrypts with the key of a new header.
+    fn unlocked(header: LuksHeader, cipher: SectorCipher) -> Self {
+        Self { header, cipher: Some(cipher), sectors: RwLock::new(()) }
     }
 
     /// Facts for people.
