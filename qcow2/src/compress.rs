@@ -70,6 +70,52 @@ fn decompress_zstd(_: &[u8], _: &mut [u8]) -> Result<usize, String> {
     Err("zstd clusters need the `zstd` feature of this crate".to_owned())
 }
 
+/// Decompresses clusters, reusing its memory from one to the next.
+#[derive(Default)]
+pub(crate) struct Decompressor {
+    /// Room for a stream that is read from the file.
+    pub(crate) input: Vec<u8>,
+    #[cfg(feature = "libdeflate")]
+    deflate: libdeflater::Decompressor,
+    #[cfg(feature = "zstd")]
+    zstd: Option<zstd::zstd_safe::DCtx<'static>>,
+}
+
+impl Decompressor {
+    /// As [`decompress`], but faster, and without the length of the stream, which is at the start of `self.input`.
+    pub(crate) fn decompress_input(&mut self, kind: Compression, out: &mut [u8]) -> Result<(), String> {
+        let fast = match kind {
+            Compression::Zlib => self.inflate_whole(out),
+            Compression::Zstd => self.decompress_zstd_whole(out),
+        };
+        // What these do not take may still be a stream that goes on after the cluster, or is made of several.
+        if fast { Ok(()) } else { decompress(kind, &self.input, out).map(|_| ()) }
+    }
+
+    #[cfg(feature = "libdeflate")]
+    fn inflate_whole(&mut self, out: &mut [u8]) -> bool {
+        self.deflate.deflate_decompress(&self.input, out) == Ok(out.len())
+    }
+
+    #[cfg(not(feature = "libdeflate"))]
+    fn inflate_whole(&mut self, _: &mut [u8]) -> bool {
+        false
+    }
+
+    #[cfg(feature = "zstd")]
+    fn decompress_zstd_whole(&mut self, out: &mut [u8]) -> bool {
+        use zstd::zstd_safe::{DCtx, find_frame_compressed_size};
+        let frame = find_frame_compressed_size(&self.input).ok().and_then(|len| self.input.get(..len));
+        let len = out.len();
+        frame.is_some_and(|frame| self.zstd.get_or_insert_with(DCtx::create).decompress(out, frame) == Ok(len))
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    fn decompress_zstd_whole(&mut self, _: &mut [u8]) -> bool {
+        false
+    }
+}
+
 /// Compresses clusters, reusing its memory from one to the next.
 pub(crate) struct Compressor {
     kind: CompressorKind,
@@ -78,17 +124,29 @@ pub(crate) struct Compressor {
 
 enum CompressorKind {
     Zlib(Box<Compress>),
+    #[cfg(feature = "libdeflate")]
+    Deflate(libdeflater::Compressor),
     #[cfg(feature = "zstd")]
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
 /// QEMU's window: 4 KiB, so that every reader, however small its own, can follow.
 const WINDOW_BITS: u8 = 12;
+/// Of libdeflate, with a window of 32 KiB: smaller streams than zlib's with QEMU's window, and more than twice as fast.
+#[cfg(feature = "libdeflate")]
+const DEFLATE_LEVEL: i32 = 4;
 
 impl Compressor {
-    /// The error says what is missing.
-    pub(crate) fn new(kind: Compression, cluster_len: usize) -> Result<Self, String> {
+    /// With `small_window` a deflate stream never refers further back than 4 KiB, as those that QEMU writes. The error says
+    /// what is missing.
+    #[cfg_attr(not(feature = "libdeflate"), allow(unused_variables, reason = "without it every window is small"))]
+    pub(crate) fn new(kind: Compression, cluster_len: usize, small_window: bool) -> Result<Self, String> {
         let kind = match kind {
+            #[cfg(feature = "libdeflate")]
+            Compression::Zlib if !small_window => {
+                let level = libdeflater::CompressionLvl::new(DEFLATE_LEVEL).unwrap_or_default();
+                CompressorKind::Deflate(libdeflater::Compressor::new(level))
+            }
             Compression::Zlib => CompressorKind::Zlib(Box::new(Compress::new_with_window_bits(
                 flate2::Compression::default(),
                 false,
@@ -115,6 +173,8 @@ impl Compressor {
                     _ => return None,
                 }
             }
+            #[cfg(feature = "libdeflate")]
+            CompressorKind::Deflate(deflate) => deflate.deflate_compress(cluster, &mut self.out).ok()?,
             #[cfg(feature = "zstd")]
             CompressorKind::Zstd(zstd) => zstd.compress_to_buffer(cluster, &mut self.out[..]).ok()?,
         };
@@ -135,15 +195,26 @@ mod tests {
         let kinds: &[Compression] =
             if cfg!(feature = "zstd") { &[Compression::Zlib, Compression::Zstd] } else { &[Compression::Zlib] };
         for &kind in kinds {
-            let mut stream = Compressor::new(kind, 65_536).unwrap().compress(&cluster()).unwrap().to_vec();
-            assert!(stream.len() < 40_000);
-            let len = stream.len();
-            stream.extend([0xa5; 511]);
-            let mut out = vec![0; 65_536];
-            assert_eq!(decompress(kind, &stream, &mut out), Ok(len));
-            assert_eq!(out, cluster());
-            for cut in [0, 1, 100] {
-                assert!(decompress(kind, &stream[..cut], &mut out).is_err());
+            for small_window in [false, true] {
+                let mut stream =
+                    Compressor::new(kind, 65_536, small_window).unwrap().compress(&cluster()).unwrap().to_vec();
+                assert!(stream.len() < 40_000);
+                let len = stream.len();
+                stream.extend([0xa5; 511]);
+                let mut out = vec![0; 65_536];
+                assert_eq!(decompress(kind, &stream, &mut out), Ok(len));
+                assert_eq!(out, cluster());
+                out.fill(0);
+                let mut whole = Decompressor::default();
+                whole.input.clone_from(&stream);
+                whole.decompress_input(kind, &mut out).unwrap();
+                assert_eq!(out, cluster());
+                for cut in [0, 1, 100] {
+                    assert!(decompress(kind, &stream[..cut], &mut out).is_err());
+                    whole.input.truncate(cut);
+                    assert!(whole.decompress_input(kind, &mut out).is_err());
+                    whole.input.clone_from(&stream);
+                }
             }
         }
     }
@@ -157,6 +228,6 @@ mod tests {
                 (state >> 56) as u8
             })
             .collect();
-        assert!(Compressor::new(Compression::Zlib, 4096).unwrap().compress(&noise).is_none());
+        assert!(Compressor::new(Compression::Zlib, 4096, false).unwrap().compress(&noise).is_none());
     }
 }

@@ -1,8 +1,6 @@
 //! Writing a new image: compact, without holes of its own, and compressed if wanted.
 
-use std::sync::Arc;
-
-use block::{ExtentKind, ReadAt, Storage};
+use block::{ReadAt, Storage};
 use byteorder::{BigEndian, ByteOrder};
 use zerocopy::IntoBytes;
 
@@ -15,9 +13,9 @@ use crate::header::{self, Roots};
 use crate::header_extension::CryptoExtension;
 use crate::l2_entry::{self, COPIED, RawEntry};
 use crate::l2_table::L2Table;
+use crate::pack::{BATCH, Packed, PackedCluster, Packer, next_batch};
 use crate::refcount::encode_block;
-use crate::transaction::is_zero;
-use crate::{Compression, Error, Result, limits};
+use crate::{Compression, Error, Result, limits, pipeline};
 
 /// What a new image is to be like.
 #[derive(Debug, Clone)]
@@ -26,6 +24,7 @@ pub struct CreateOptions {
     refcount_bits: u32,
     extended_l2: bool,
     compression: Option<Compression>,
+    small_window: bool,
     threads: usize,
     #[cfg(feature = "luks")]
     encryption: Option<crate::LuksOptions>,
@@ -47,6 +46,7 @@ impl CreateOptions {
             refcount_bits: 16,
             extended_l2: false,
             compression: None,
+            small_window: false,
             threads,
             #[cfg(feature = "luks")]
             encryption: None,
@@ -110,6 +110,14 @@ impl CreateOptions {
         Ok(None)
     }
 
+    /// Whether zlib clusters are to refer no further back than 4 KiB, as those that QEMU writes. They are larger, and take
+    /// longer. QEMU, and every other reader that was tried, takes those with the full window of 32 KiB, too.
+    #[must_use]
+    pub fn small_window(mut self, small: bool) -> Self {
+        self.small_window = small;
+        self
+    }
+
     /// Threads that compress; the bytes written do not depend on it.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
@@ -166,76 +174,33 @@ pub fn create(
         stream_end: 0,
         l1: vec![0; geometry.l1_entries() as usize],
         l2: None,
+        held: Vec::new(),
+        held_at: 0,
         crypt: None,
     };
     if let Some((header, crypt)) = options.crypt()? {
         writer.put_crypto_header(&header, crypt)?;
     }
-    let batch = ((4 << 20) >> geometry.cluster_bits).clamp(16, 1024);
-    let mut compressors = Vec::new();
-    if let Some(kind) = options.compression {
-        for _ in 0..options.threads {
-            compressors.push(Compressor::new(kind, geometry.cluster_len()).map_err(Error::Unsupported)?);
-        }
+    let workers = if options.compression.is_some() { options.threads } else { 1 };
+    let mut packers = Vec::new();
+    for _ in 0..workers {
+        let compressor = options.compression.map(|kind| {
+            Compressor::new(kind, geometry.cluster_len(), options.small_window).map_err(Error::Unsupported)
+        });
+        packers.push(Packer { source, geometry, compressor: compressor.transpose()?, input: Vec::new() });
     }
-    let mut next = 0;
-    while next < geometry.guest_clusters() {
-        let batch_end = (next + batch).min(geometry.guest_clusters());
-        let clusters = read_batch(source, &geometry, next, batch_end)?;
-        let packed = pack(&clusters, &mut compressors);
-        for ((cluster, bytes), packed) in clusters.iter().zip(packed) {
-            writer.put(*cluster, bytes, packed.as_deref())?;
-        }
-        next = batch_end;
-        progress((next << geometry.cluster_bits).min(source.len()));
-    }
+    let mut at = 0;
+    pipeline::in_order(
+        packers.into_iter().map(|mut packer| move |batch| packer.pack(batch)).collect(),
+        || next_batch(source, &geometry, &mut at),
+        |batch| {
+            writer.put_batch(&batch)?;
+            progress((batch.end << geometry.cluster_bits).min(source.len()));
+            Ok(())
+        },
+    )?;
+    progress(source.len());
     writer.finish(options.compression)
-}
-
-/// The clusters in a range that are not zeros.
-fn read_batch(source: &dyn ReadAt, geometry: &Geometry, first: u64, end: u64) -> Result<Vec<(GuestCluster, Vec<u8>)>> {
-    let mut clusters = Vec::new();
-    let mut next = first;
-    while next < end {
-        let offset = next << geometry.cluster_bits;
-        let stop = (end << geometry.cluster_bits).min(source.len());
-        let extent = source.extent_at(offset, stop - offset)?;
-        if extent.kind != ExtentKind::Data
-            && (extent.len >= geometry.cluster_size() || offset + extent.len == source.len())
-        {
-            next = (offset + extent.len) / geometry.cluster_size() + u64::from(offset + extent.len == source.len());
-            continue;
-        }
-        let cluster = GuestCluster(next);
-        let mut bytes = vec![0; geometry.cluster_len()];
-        source.read_at(offset, &mut bytes[..geometry.len_on_disk(cluster)])?;
-        if !is_zero(&bytes) {
-            clusters.push((cluster, bytes));
-        }
-        next += 1;
-    }
-    Ok(clusters)
-}
-
-/// Compresses each cluster, on as many threads as there are compressors; nothing where it would get no shorter.
-fn pack(clusters: &[(GuestCluster, Vec<u8>)], compressors: &mut [Compressor]) -> Vec<Option<Arc<[u8]>>> {
-    let mut packed: Vec<Option<Arc<[u8]>>> = vec![None; clusters.len()];
-    if compressors.is_empty() || clusters.is_empty() {
-        return packed;
-    }
-    let share = clusters.len().div_ceil(compressors.len());
-    std::thread::scope(|scope| {
-        for ((clusters, packed), compressor) in
-            clusters.chunks(share).zip(packed.chunks_mut(share)).zip(compressors.iter_mut())
-        {
-            scope.spawn(move || {
-                for ((_, bytes), packed) in clusters.iter().zip(packed) {
-                    *packed = compressor.compress(bytes).map(Arc::from);
-                }
-            });
-        }
-    });
-    packed
 }
 
 struct Writer<'a> {
@@ -248,6 +213,9 @@ struct Writer<'a> {
     l1: Vec<u64>,
     /// The L2 table that is being filled: which, and its entries.
     l2: Option<(usize, L2Table)>,
+    /// What is to be written next, and where: neighbours go to the file together.
+    held: Vec<u8>,
+    held_at: u64,
     /// What encrypts the disk, and where its header is.
     crypt: Option<(Crypt, CryptoExtension)>,
 }
@@ -259,6 +227,24 @@ impl Writer<'_> {
             self.storage.set_len(end)?;
         }
         Ok(self.storage.write_at(offset, bytes)?)
+    }
+
+    /// Writes `bytes`, at the latest with [`Writer::write_held`].
+    fn hold(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.held_at + self.held.len() as u64 != offset || self.held.len() as u64 >= BATCH {
+            self.write_held()?;
+            self.held_at = offset;
+        }
+        self.held.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_held(&mut self) -> Result<()> {
+        if !self.held.is_empty() {
+            self.write(self.held_at, &self.held)?;
+            self.held.clear();
+        }
+        Ok(())
     }
 
     /// Takes `clusters` whole clusters in a row.
@@ -299,27 +285,34 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn put(&mut self, cluster: GuestCluster, bytes: &[u8], packed: Option<&[u8]>) -> Result<()> {
+    fn put_batch(&mut self, batch: &Packed) -> Result<()> {
+        let mut rest = &batch.bytes[..];
+        for &PackedCluster { cluster, len, compressed } in &batch.clusters {
+            let (bytes, after) = rest.split_at(len);
+            rest = after;
+            self.put(cluster, bytes, compressed)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, cluster: GuestCluster, bytes: &[u8], compressed: bool) -> Result<()> {
         let (l1_index, l2_index) = self.geometry.table_indices(cluster);
         if self.l2.as_ref().is_some_and(|(index, _)| *index != l1_index) {
             self.finish_l2()?;
         }
-        let raw = match packed {
-            Some(stream) => {
-                let offset = self.allocate_stream(stream.len() as u64)?;
-                self.write(offset, stream)?;
-                let descriptor = l2_entry::encode_compressed(offset, stream.len() as u64, &self.geometry)?;
-                RawEntry::compressed(descriptor)
+        let raw = if compressed {
+            let offset = self.allocate_stream(bytes.len() as u64)?;
+            self.hold(offset, bytes)?;
+            let descriptor = l2_entry::encode_compressed(offset, bytes.len() as u64, &self.geometry)?;
+            RawEntry::compressed(descriptor)
+        } else {
+            let host = self.allocate(1);
+            let offset = self.geometry.host_offset(host);
+            match &self.crypt {
+                Some((crypt, _)) => crypt.write(self.storage, offset, bytes)?,
+                None => self.hold(offset, bytes)?,
             }
-            None => {
-                let host = self.allocate(1);
-                let offset = self.geometry.host_offset(host);
-                match &self.crypt {
-                    Some((crypt, _)) => crypt.write(self.storage, offset, bytes)?,
-                    None => self.write(offset, bytes)?,
-                }
-                RawEntry::data(offset, &self.geometry)
-            }
+            RawEntry::data(offset, &self.geometry)
         };
         let empty = || (l1_index, L2Table::empty(&self.geometry));
         self.l2.get_or_insert_with(empty).1.set(l2_index, raw);
@@ -337,6 +330,7 @@ impl Writer<'_> {
 
     fn finish(mut self, compression: Option<Compression>) -> Result<()> {
         self.finish_l2()?;
+        self.write_held()?;
         let geometry = self.geometry;
         let l1_clusters = (self.l1.len() as u64 * 8).div_ceil(geometry.cluster_size()).max(1);
         let l1 = self.allocate(l1_clusters);

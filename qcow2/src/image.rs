@@ -9,6 +9,7 @@ use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteG
 
 use crate::backing::{self, BackingName};
 use crate::cache::Cache;
+use crate::compress::Decompressor;
 use crate::crypt::Crypt;
 use crate::dirty_tracking::Tracked;
 use crate::features::Incompatible;
@@ -35,6 +36,7 @@ pub struct OpenOptions {
     #[cfg(feature = "luks")]
     pub(crate) max_key_iterations: Option<u32>,
     pub(crate) data_storage: Option<DataStorage>,
+    pub(crate) threads: usize,
 }
 
 impl OpenOptions {
@@ -63,6 +65,14 @@ impl OpenOptions {
     #[must_use]
     pub fn unlocked(mut self, unlocked: bool) -> Self {
         self.unlocked = unlocked;
+        self
+    }
+
+    /// How many threads may decompress for one large read; by default one, the caller's own. They are started for the
+    /// read and end with it. (To read a whole disk by several threads, see [`crate::read_in_order`].)
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
         self
     }
 
@@ -171,6 +181,10 @@ pub struct Image {
     pub(crate) slices: SliceCache,
     /// Decompressed clusters, by the offset of their stream.
     pub(crate) decompressed: Cache<Arc<Vec<u8>>>,
+    /// Threads that may decompress for one read.
+    pub(crate) threads: usize,
+    /// Decompressors that nobody uses just now.
+    pub(crate) decompressors: Mutex<Vec<Decompressor>>,
     /// The enabled bitmaps, once something was written in place.
     pub(crate) tracked: Mutex<Option<Vec<Tracked>>>,
     /// One of [`SOUND`], [`WRITE_FAILED`], [`CORRUPTION_FOUND`].
@@ -300,6 +314,8 @@ impl Image {
             state: ShardedLock::new(State { header, l1, refcounts, first_free: 0, occupied: None }),
             slices: SliceCache::default(),
             decompressed: Cache::new(clusters),
+            threads: options.threads.clamp(1, 64),
+            decompressors: Mutex::new(Vec::new()),
             tracked: Mutex::new(None),
             soundness: AtomicU8::new(SOUND),
             marks_corruption: options.writable && !options.repair,

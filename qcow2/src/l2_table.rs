@@ -51,6 +51,11 @@ impl L2Table {
         }
     }
 
+    /// The table as words: one for each entry, unless entries are extended.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Entries in the table.
     pub(crate) fn len(&self) -> usize {
         self.words.len() / if self.extended { 2 } else { 1 }

@@ -9,6 +9,7 @@
 //! * Persistent bitmaps are listed, read and changed ([`Image::bitmaps`], [`Image::read_bitmap`], [`Image::add_bitmap`], ...), and
 //!   those that are enabled are kept right when the disk is written in place. A transaction drops them.
 //! * [`Image::commit_to`] writes an overlay into its backing file.
+//! * [`read_in_order`] reads a whole disk by several threads.
 //! * [`create`](create()) writes a new image, compressed or not, from any device.
 //!
 //! The format is specified in QEMU's `docs/interop/qcow2.rst`; `docs/qcow2.md` of this project restates what is
@@ -73,6 +74,8 @@ mod map;
 mod measure;
 mod named_file;
 mod occupied;
+mod pack;
+mod pipeline;
 mod read;
 mod reclaim;
 mod refcount;
@@ -81,6 +84,7 @@ mod resize;
 mod slice_cache;
 mod snapshot;
 mod snapshots;
+mod stream;
 mod transaction;
 mod write;
 
@@ -105,4 +109,5 @@ pub use measure::Measure;
 pub use read::{MappedExtent, MappedKind};
 pub use reclaim::Reclaimed;
 pub use snapshot::Snapshot;
+pub use stream::read_in_order;
 pub use transaction::{Committed, Transaction};

@@ -1,6 +1,6 @@
 //! Reading: from an offset of the virtual disk to where its bytes are.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use block::{AllocationUnit, Error as BlockError, Extent, ExtentKind, ReadAt, Storage};
 
@@ -175,16 +175,31 @@ impl Image {
         Ok(storage.read_at(host_offset, inside)?)
     }
 
-    /// The whole cluster that a compressed stream holds.
+    /// The whole cluster that a compressed stream holds, kept for those who read its neighbours.
     pub(crate) fn decompressed(&self, stream: Stream) -> Result<Arc<Vec<u8>>> {
         if let Some(cluster) = self.decompressed.get(stream.offset) {
             return Ok(cluster);
         }
         let mut cluster = vec![0; self.geometry.cluster_len()];
-        self.decompress(&self.read_stream(stream)?, stream, &mut cluster)?;
+        self.decompress_into(stream, &mut cluster)?;
         let cluster = Arc::new(cluster);
         self.decompressed.insert(stream.offset, Arc::clone(&cluster));
         Ok(cluster)
+    }
+
+    /// Fills `cluster`, which is a whole one, from a compressed stream.
+    fn decompress_into(&self, stream: Stream, cluster: &mut [u8]) -> Result<()> {
+        let pool = || self.decompressors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut decompressor = pool().pop().unwrap_or_default();
+        decompressor.input.resize(self.stream_len(stream), 0);
+        Self::read_host(&*self.storage, stream.offset, &mut decompressor.input)?;
+        let result = decompressor.decompress_input(self.compression, cluster);
+        let mut kept = pool();
+        if kept.len() < DECOMPRESSORS {
+            kept.push(decompressor);
+        }
+        drop(kept);
+        result.map_err(|reason| Error::corrupt("compressed cluster", stream.offset, reason))
     }
 
     /// The bytes of a compressed stream, and nothing that follows them in its last sector.
@@ -196,10 +211,15 @@ impl Image {
     }
 
     fn read_stream(&self, stream: Stream) -> Result<Vec<u8>> {
-        let longest = 2 * self.geometry.cluster_len() + 512;
-        let mut bytes = vec![0; usize::try_from(stream.len).unwrap_or(usize::MAX).min(longest)];
+        let mut bytes = vec![0; self.stream_len(stream)];
         Self::read_host(&*self.storage, stream.offset, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Bytes of a stream, as far as one that holds a cluster can take.
+    fn stream_len(&self, stream: Stream) -> usize {
+        let longest = 2 * self.geometry.cluster_len() + 512;
+        usize::try_from(stream.len).unwrap_or(usize::MAX).min(longest)
     }
 
     fn decompress(&self, bytes: &[u8], stream: Stream, cluster: &mut [u8]) -> Result<usize> {
@@ -219,14 +239,92 @@ impl Image {
                     Some(below) => backing::read_padded(&**below, offset, part)?,
                     None => part.fill(0),
                 },
-                Held::Compressed(stream) => {
-                    let cluster = self.decompressed(stream)?;
-                    let within = (offset % self.geometry.cluster_size()) as usize;
-                    part.copy_from_slice(&cluster[within..within + part.len()]);
+                Held::Compressed(_) if self.threads > 1 && part.len() + rest.len() >= self.shared_read_len() => {
+                    let done = self.read_compressed(state, offset, part, rest)?;
+                    offset += done as u64;
+                    buf = rest.split_at_mut(done - part.len()).1;
+                    continue;
                 }
+                Held::Compressed(stream) => self.read_stream_at(offset, stream, part)?,
             }
             offset += part.len() as u64;
             buf = rest;
+        }
+        Ok(())
+    }
+
+    fn extent_in(&self, state: &State, offset: u64, max_len: u64) -> Result<Extent> {
+        let run = self.run_at(state, offset, max_len)?;
+        let kind = match run.held {
+            Held::Data { .. } | Held::Compressed(_) => ExtentKind::Data,
+            Held::Zero { host: Some(_) } => ExtentKind::Zero,
+            Held::Zero { host: None } => ExtentKind::Hole,
+            Held::Unallocated => match &self.backing {
+                Some(below) => return Ok(backing::extent_padded(&**below, offset, run.len)?),
+                None => ExtentKind::Hole,
+            },
+        };
+        Ok(Extent { len: run.len, kind })
+    }
+
+    /// Compressed bytes from which on starting threads pays.
+    fn shared_read_len(&self) -> usize {
+        (8 * self.geometry.cluster_len()).max(256 << 10)
+    }
+
+    /// Reads compressed clusters from `offset` on into `first`, and on into `rest` as far as they follow one another, by several
+    /// threads. Returns how many bytes it read.
+    fn read_compressed(&self, state: &State, offset: u64, first: &mut [u8], mut rest: &mut [u8]) -> Result<usize> {
+        let mut pieces = Vec::new();
+        let mut at = offset;
+        let mut part = first;
+        loop {
+            match self.run_at(state, at, part.len() as u64)? {
+                Run { held: Held::Compressed(stream), len } if len == part.len() as u64 => {
+                    pieces.push((at, stream, part))
+                }
+                _ => break,
+            }
+            at += pieces.last().map_or(0, |(_, _, part)| part.len() as u64);
+            if rest.is_empty() {
+                break;
+            }
+            let next = self.geometry.cluster_len().min(rest.len());
+            (part, rest) = std::mem::take(&mut rest).split_at_mut(next);
+        }
+        let share = pieces.len().div_ceil(self.threads).max(1);
+        let read = |pieces: &mut [(u64, Stream, &mut [u8])]| {
+            pieces.iter_mut().try_for_each(|(at, stream, part)| self.read_stream_at(*at, *stream, part))
+        };
+        std::thread::scope(|scope| {
+            let mut shares = pieces.chunks_mut(share);
+            let own = shares.next();
+            let threads: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+            let mut result = own.map_or(Ok(()), read);
+            for thread in threads {
+                match thread.join() {
+                    Ok(read) => result = result.and(read),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            result
+        })?;
+        // The pieces lie within `first` and `rest`, so it fits.
+        Ok((at - offset) as usize)
+    }
+
+    /// Reads `part`, at `offset` of the disk and within one compressed cluster.
+    fn read_stream_at(&self, offset: u64, stream: Stream, part: &mut [u8]) -> Result<()> {
+        if part.len() < self.geometry.cluster_len() {
+            let cluster = self.decompressed(stream)?;
+            let within = (offset % self.geometry.cluster_size()) as usize;
+            part.copy_from_slice(&cluster[within..within + part.len()]);
+            return Ok(());
+        }
+        // A whole cluster that is read has no neighbours to serve, so it need not be kept.
+        match self.decompressed.get(stream.offset) {
+            Some(cluster) => part.copy_from_slice(&cluster),
+            None => self.decompress_into(stream, part)?,
         }
         Ok(())
     }
@@ -269,6 +367,12 @@ impl Run {
         }
     }
 }
+
+/// Runs that one extent is made of at most, so that to ask for one takes bounded time.
+const EXTENT_RUNS: usize = 64;
+
+/// Decompressors that are kept for the next read, so many threads may decompress at once without making new ones.
+const DECOMPRESSORS: usize = 16;
 
 /// Reads `len` bytes that begin `within` a cluster of the file, of which at least the first byte must be there; what lies
 /// beyond the end of the file reads as zeros.
@@ -329,17 +433,21 @@ impl ReadAt for Image {
     }
 
     fn extent_at(&self, offset: u64, max_len: u64) -> block::Result<Extent> {
-        let extent = self.map(offset, max_len)?;
-        let kind = match extent.kind {
-            MappedKind::Data { .. } | MappedKind::Encrypted { .. } | MappedKind::Compressed => ExtentKind::Data,
-            MappedKind::Zero { host_offset: Some(_) } => ExtentKind::Zero,
-            MappedKind::Zero { host_offset: None } => ExtentKind::Hole,
-            MappedKind::Unallocated => match &self.backing {
-                Some(below) => return backing::extent_padded(&**below, offset, extent.len),
-                None => ExtentKind::Hole,
-            },
-        };
-        Ok(Extent { len: extent.len, kind })
+        BlockError::check_range(offset, max_len.max(1), self.geometry.disk_len)?;
+        let state = self.state();
+        let mut extent = self.extent_in(&state, offset, max_len)?;
+        // Clusters that lie apart in the file are still one extent; some are enough for a caller to work on.
+        for _ in 0..EXTENT_RUNS {
+            if extent.len >= max_len {
+                break;
+            }
+            let next = self.extent_in(&state, offset + extent.len, max_len - extent.len)?;
+            if next.kind != extent.kind {
+                break;
+            }
+            extent.len += next.len;
+        }
+        Ok(extent)
     }
 
     fn allocation_unit(&self) -> Option<AllocationUnit> {

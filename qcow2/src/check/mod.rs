@@ -30,12 +30,20 @@ impl Image {
     /// Checks the whole metadata: counts the references to every cluster, compares them with the refcounts, and looks
     /// at every entry. Damage is told to `problem` and counted; it is no error.
     ///
+    /// It takes a byte of memory and a few bits for each cluster of the file: 18 MiB for a terabyte at 64 KiB clusters.
+    ///
     /// Nothing is written. The counts are those of `qemu-img check` for the same image.
     ///
     /// # Errors
     /// [`crate::Error::Io`]; [`crate::Error::Unsupported`] for a file too large to keep account of.
     pub fn check(&self, problem: &mut dyn FnMut(&Problem)) -> Result<CheckReport> {
-        Ok(self.check_in(&self.state(), problem)?.report)
+        let state = self.state();
+        let refcounts = Refcounts::read(&*self.storage, self.geometry, &state.header.roots)?;
+        let mut walk = Walk::new(self, problem)?;
+        walk.walk(&state, &refcounts)?;
+        walk.walk_refcounts(&state.header.roots, &refcounts)?;
+        walk.compare(&refcounts)?;
+        Ok(walk.report)
     }
 
     fn check_in(&self, state: &State, problem: &mut dyn FnMut(&Problem)) -> Result<Checked> {

@@ -69,8 +69,14 @@ impl<'a> Refcounts<'a> {
         refcounts.single = vec![0; clusters.div_ceil(64) as usize];
         let per_block = geometry.refcounts_per_block();
         for index in 0..clusters.div_ceil(per_block) {
-            let Some(counts) = refcounts.block(index)? else { continue };
             let first = index * per_block;
+            if geometry.refcount_order == 4 {
+                if let Some(bytes) = refcounts.block_bytes(index)? {
+                    refcounts.note_singles(first, clusters, &bytes);
+                }
+                continue;
+            }
+            let Some(counts) = refcounts.block(index)? else { continue };
             for (cluster, _) in (first..clusters).zip(&counts).filter(|&(_, &count)| count == 1) {
                 refcounts.single[(cluster / 64) as usize] |= 1 << (cluster % 64);
             }
@@ -83,14 +89,47 @@ impl<'a> Refcounts<'a> {
     /// # Errors
     /// [`Error::Corrupt`] where the table's entry cannot be followed.
     pub(super) fn block(&self, index: u64) -> Result<Option<Vec<u64>>> {
+        let bytes = self.block_bytes(index)?;
+        Ok(bytes.map(|bytes| decode_block(&bytes, self.geometry.refcount_order)))
+    }
+
+    /// A block as it is on the disk.
+    fn block_bytes(&self, index: u64) -> Result<Option<Vec<u8>>> {
         match self.entry(index) {
             0 => Ok(None),
             offset if !self.geometry.is_aligned(offset) => Ok(None),
-            offset => {
-                let bytes = read_padded(self.storage, offset, self.geometry.cluster_size())?;
-                Ok(Some(decode_block(&bytes, self.geometry.refcount_order)))
-            }
+            offset => read_padded(self.storage, offset, self.geometry.cluster_size()).map(Some),
         }
+    }
+
+    /// Notes which of the clusters from `first` on, below `clusters`, have a refcount of 1. A block of two bytes a count begins
+    /// at a multiple of 64 clusters.
+    fn note_singles(&mut self, first: u64, clusters: u64, block: &[u8]) {
+        let words = self.single.get_mut((first / 64) as usize..).unwrap_or_default();
+        for (word, counts) in words.iter_mut().zip(block.as_chunks::<2>().0.chunks(64)) {
+            let bit = |(at, count): (usize, &[u8; 2])| u64::from(*count == [0, 1]) << at;
+            *word = counts.iter().enumerate().map(bit).fold(0, |word, bit| word | bit);
+        }
+        // Those beyond the end of the file are looked up one by one.
+        if let Some(last) = self.single.last_mut().filter(|_| !clusters.is_multiple_of(64)) {
+            *last &= (1 << (clusters % 64)) - 1;
+        }
+    }
+
+    /// Whether all refcounts of `clusters` are exactly 1.
+    fn all_single(&self, clusters: std::ops::Range<u64>) -> bool {
+        let (first, last) = (clusters.start / 64, (clusters.end - 1) / 64);
+        let Some(words) = self.single.get(first as usize..=last as usize) else { return false };
+        words.iter().zip(first..).all(|(word, index)| {
+            let mut wanted = u64::MAX;
+            if index == first {
+                wanted &= u64::MAX << (clusters.start % 64);
+            }
+            if index == last {
+                wanted &= u64::MAX >> (63 - (clusters.end - 1) % 64);
+            }
+            word & wanted == wanted
+        })
     }
 
     /// Where a block is, or 0.
@@ -258,7 +297,25 @@ impl<'a> Walk<'a> {
         let size = self.geometry.cluster_size();
         let table = L2Table::decode(&read_padded(self.storage, offset, size)?, &self.geometry);
         let mut expected = 0;
-        for (index, entry) in table.iter().enumerate().filter(|(_, entry)| !entry.is_empty()) {
+        let mut next = 0;
+        while next < table.len() {
+            let (index, entry) = (next, table.get(next));
+            next += 1;
+            if entry.is_empty() {
+                continue;
+            }
+            let sound = self.count_sound_run(&table, index, refcounts);
+            if sound > 0 {
+                let host = entry.descriptor & OFFSET;
+                if refcounts.is_some() {
+                    self.report.allocated_clusters += sound;
+                    self.report.fragmented_clusters += u64::from(expected != 0 && host != expected);
+                    expected = host + sound * size;
+                }
+                // At most the length of the table.
+                next = index + sound as usize;
+                continue;
+            }
             let at = offset + index as u64 * self.geometry.l2_entry_size();
             let raw = entry.descriptor;
             if raw & COMPRESSED != 0 {
@@ -314,6 +371,28 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Counts the clusters of a run of ordinary entries from `index` on which follow one another in the file, and of which none
+    /// is wrong; returns how many those are. Where it is none, the entry needs a closer look.
+    fn count_sound_run(&mut self, table: &L2Table, index: usize, refcounts: Option<&Refcounts<'_>>) -> u64 {
+        let geometry = &self.geometry;
+        let first = table.get(index).descriptor;
+        let (host, size) = (first & OFFSET, geometry.cluster_size());
+        let ordinary = first & !OFFSET == COPIED && host != 0 && geometry.is_aligned(host);
+        if !ordinary || geometry.extended_l2 || geometry.external_data || host > self.file_len {
+            return 0;
+        }
+        // The last cluster of the file may be there in part, and is looked at by itself.
+        let most = (self.file_len - host) >> geometry.cluster_bits;
+        let words = table.words().get(index..).unwrap_or_default();
+        let follows = |&(&word, at): &(&u64, u64)| word == first + at * size;
+        let run = words.iter().zip(0..most).take_while(follows).count() as u64;
+        let clusters = host >> geometry.cluster_bits..(host >> geometry.cluster_bits) + run;
+        let sound = run > 0
+            && refcounts.is_none_or(|refcounts| refcounts.all_single(clusters.clone()))
+            && self.tally.add_run(clusters, self.geometry.refcount_max());
+        if sound { run } else { 0 }
     }
 
     fn walk_snapshots(&mut self, roots: &Roots) -> Result<()> {
@@ -413,7 +492,17 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             }
-            let Some(counts) = refcounts.block(index)? else {
+            let bytes = refcounts.block_bytes(index)?;
+            if self.geometry.refcount_order == 4
+                && let Some(bytes) = &bytes
+                && self.tally.equals(range.clone(), bytes)
+            {
+                if let Some(end) = self.tally.last_used(range) {
+                    self.report.image_end_offset = end << self.geometry.cluster_bits;
+                }
+                continue;
+            }
+            let Some(counts) = bytes.map(|bytes| decode_block(&bytes, self.geometry.refcount_order)) else {
                 if !self.tally.is_unused(range.clone()) {
                     range.for_each(|cluster| self.compare_one(cluster, 0));
                 }

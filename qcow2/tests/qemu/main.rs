@@ -18,6 +18,7 @@ mod extended_l2;
 mod header;
 mod oracle;
 mod overlap;
+mod parallel;
 mod read;
 mod resize;
 mod snapshots;
