@@ -1,4 +1,6 @@
-//! The block map of ext2 and ext3, changed: blocks added with the indirect blocks they need, and truncation.
+//! The block map of ext2 and ext3, changed: blocks added with the indirect blocks they need, and removed.
+
+use std::ops::Range;
 
 use crate::block_map::{DIRECT, map_path, pointer};
 use crate::file_system::FileSystem;
@@ -72,10 +74,10 @@ impl FileSystem {
         Ok(block)
     }
 
-    /// Frees all blocks from logical block `from` on, and the indirect blocks that are then empty.
-    pub(crate) fn truncate_block_map(&mut self, inode: &mut Inode, from: u32) -> Result<()> {
+    /// Frees the blocks in a range of logical blocks, and the indirect blocks that are then empty.
+    pub(crate) fn remove_from_block_map(&mut self, inode: &mut Inode, range: Range<u32>) -> Result<()> {
         let mut freed = Freed::default();
-        for index in (from.min(DIRECT)..DIRECT).map(|index| index as usize) {
+        for index in (range.start.min(DIRECT)..range.end.min(DIRECT)).map(|index| index as usize) {
             let block = self.checked_pointer(inode, pointer(&inode.raw.i_block, index))?;
             set_pointer(&mut inode.raw.i_block, index, 0);
             self.gather(inode, &mut freed, block)?;
@@ -86,8 +88,9 @@ impl FileSystem {
             let reach = per_block.pow(levels);
             let root = DIRECT as usize + levels as usize - 1;
             let block = self.checked_pointer(inode, pointer(&inode.raw.i_block, root))?;
-            let keep = u64::from(from).saturating_sub(first).min(reach);
-            if block != 0 && keep < reach && self.truncate_indirect(inode, block, levels, keep, &mut freed)? {
+            let within = |bound: u32| u64::from(bound).saturating_sub(first).min(reach);
+            let part = within(range.start)..within(range.end);
+            if block != 0 && !part.is_empty() && self.remove_from_indirect(inode, block, levels, part, &mut freed)? {
                 set_pointer(&mut inode.raw.i_block, root, 0);
                 self.gather(inode, &mut freed, block)?;
             }
@@ -96,26 +99,27 @@ impl FileSystem {
         self.release(inode, &mut freed)
     }
 
-    /// Frees what an indirect block maps after its first `keep` blocks. Says whether it maps nothing any more.
-    fn truncate_indirect(
+    /// Frees the blocks in `range` of those that an indirect block maps. Says whether it maps nothing any more.
+    fn remove_from_indirect(
         &mut self,
         inode: &mut Inode,
         block: u64,
         levels: u32,
-        keep: u64,
+        range: Range<u64>,
         freed: &mut Freed,
     ) -> Result<bool> {
         let per_block = (self.superblock.block_size / 4) as u64;
         let below = per_block.pow(levels - 1);
         let bytes = self.cache.get(block, BlockKind::Indirect, |_| Ok(()))?;
         let mut cleared = Vec::new();
-        for index in keep / below..per_block {
+        for index in range.start / below..range.end.div_ceil(below).min(per_block) {
             let child = self.checked_pointer(inode, pointer(&bytes, index as usize))?;
             if child == 0 {
                 continue;
             }
-            let keep_below = keep.saturating_sub(index * below);
-            if levels > 1 && !self.truncate_indirect(inode, child, levels - 1, keep_below, freed)? {
+            let within = |bound: u64| bound.saturating_sub(index * below).min(below);
+            let part = within(range.start)..within(range.end);
+            if levels > 1 && !self.remove_from_indirect(inode, child, levels - 1, part, freed)? {
                 continue;
             }
             self.gather(inode, freed, child)?;

@@ -1,4 +1,4 @@
-//! Extent trees, changed: insertion with splits, conversion of unwritten extents, truncation.
+//! Extent trees, changed: insertion with splits, conversion of unwritten extents, removal.
 //!
 //! An index entry's key always equals the first key of the node that it leads to; e2fsck insists on it.
 
@@ -173,13 +173,15 @@ impl FileSystem {
         if rest.len > 0 { self.insert_extent(inode, rest) } else { Ok(()) }
     }
 
-    /// Frees all blocks from logical block `from` on, and the nodes that are then empty.
-    pub(crate) fn truncate_extents(&mut self, inode: &mut Inode, from: u32) -> Result<()> {
+    /// Frees the blocks in a range of logical blocks, and the nodes that are then empty.
+    pub(crate) fn remove_extents(&mut self, inode: &mut Inode, range: Range<u32>) -> Result<()> {
         let depth = root_node(inode, &self.superblock)?.depth;
-        if self.truncate_node(inode, ROOT, depth, 0..LOGICAL_END, from)? {
+        let mut rest = None;
+        if self.remove_from_node(inode, ROOT, depth, 0..LOGICAL_END, &range, &mut rest)?.is_none() {
             init_root(inode);
         }
-        self.collapse_root(inode)
+        self.collapse_root(inode)?;
+        rest.map_or(Ok(()), |rest| self.insert_extent(inode, rest))
     }
 
     /// The nodes from the root to the leaf for `logical`.
@@ -325,49 +327,63 @@ impl FileSystem {
         Ok(block)
     }
 
-    /// Frees what lies at or after `from` in a node and below it. Says whether nothing is left in the node.
-    fn truncate_node(
+    /// Frees what lies in `range` in a node and below it, and returns the first key that is left. Where an extent is cut
+    /// in two, the second part goes to `rest`: the node may have no room for it.
+    fn remove_from_node(
         &mut self,
         inode: &mut Inode,
         block: u64,
         depth: u16,
         keys: Range<u32>,
-        from: u32,
-    ) -> Result<bool> {
+        range: &Range<u32>,
+        rest: &mut Option<Extent>,
+    ) -> Result<Option<u32>> {
         let bytes = if block == ROOT {
             self.node_bytes(inode, ROOT)?
         } else {
             self.extent_node(inode, block, depth, keys.clone())?
         };
-        let Some(node) = Node::decode(&bytes) else { return Ok(true) };
+        let Some(node) = Node::decode(&bytes) else { return Ok(None) };
         let mut entries = entries_of(&bytes);
         let mut changed = false;
-        for index in (0..node.entries).rev() {
+        // Backwards, so that an entry that goes moves none that is still to be looked at.
+        for index in (0..node.partition(range.end.saturating_sub(1))).rev() {
             if depth == 0 {
-                let Some(extent) = node.extent(index).filter(|extent| extent.end() > from) else { break };
-                let kept = from.saturating_sub(extent.logical);
-                let freed = extent.len - kept;
-                self.free_blocks_run(extent.physical + u64::from(kept), u64::from(freed))?;
-                self.discount_blocks(inode, u64::from(freed))?;
+                let Some(extent) = node.extent(index).filter(|extent| extent.end() > range.start) else { break };
+                let (start, end) = (extent.logical.max(range.start), extent.end().min(range.end));
+                let freed = extent.physical + u64::from(start - extent.logical);
+                self.free_blocks_run(freed, u64::from(end - start))?;
+                self.discount_blocks(inode, u64::from(end - start))?;
                 changed = true;
-                if kept > 0 {
-                    entries[index] = Extent { len: kept, ..extent }.entry();
-                    break;
+                let before = Extent { len: start - extent.logical, ..extent };
+                let physical = freed + u64::from(end - start);
+                let after = Extent { logical: end, len: extent.end() - end, physical, unwritten: extent.unwritten };
+                match (before.len, after.len) {
+                    (0, 0) => drop(entries.remove(index)),
+                    (0, _) => entries[index] = after.entry(),
+                    (_, after_len) => {
+                        entries[index] = before.entry();
+                        *rest = (after_len > 0).then_some(after);
+                    }
                 }
-                entries.truncate(index);
             } else {
                 let Some((key, child)) = node.child(index) else { break };
                 let child_keys = key..node.key(index + 1).unwrap_or(keys.end);
-                let wholly = key >= from;
-                if !self.truncate_node(inode, child, depth - 1, child_keys, from)? {
+                if child_keys.end <= range.start {
                     break;
                 }
-                self.free_blocks_run(child, 1)?;
-                self.discount_blocks(inode, 1)?;
-                changed = true;
-                entries.truncate(index);
-                if !wholly {
-                    break;
+                match self.remove_from_node(inode, child, depth - 1, child_keys, range, rest)? {
+                    Some(first) if first == key => {}
+                    Some(first) => {
+                        entries[index][..4].copy_from_slice(&first.to_le_bytes());
+                        changed = true;
+                    }
+                    None => {
+                        self.free_blocks_run(child, 1)?;
+                        self.discount_blocks(inode, 1)?;
+                        entries.remove(index);
+                        changed = true;
+                    }
                 }
             }
         }
@@ -375,7 +391,7 @@ impl FileSystem {
         if changed && (block == ROOT || !entries.is_empty()) {
             self.change_node(inode, block, |bytes| set_entries(bytes, &entries))?;
         }
-        Ok(entries.is_empty())
+        Ok(entries.first().map(key_of))
     }
 
     /// Takes nodes away from between the root and what fits it.

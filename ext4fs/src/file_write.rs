@@ -55,7 +55,7 @@ impl FileSystem {
         })
     }
 
-    fn writable_file(&self, number: u32) -> Result<Inode> {
+    pub(crate) fn writable_file(&self, number: u32) -> Result<Inode> {
         let inode = self.file_inode(number)?;
         check_changeable(&inode)?;
         let flags = inode.flags();

@@ -64,6 +64,7 @@ mod mmp;
 mod names;
 mod orphan;
 mod path;
+mod punch;
 mod quota;
 mod recover;
 mod scrub;

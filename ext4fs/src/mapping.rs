@@ -1,5 +1,7 @@
 //! From a file's logical blocks to the blocks of the file system, whichever way the inode maps them.
 
+use std::ops::Range;
+
 use crate::Result;
 use crate::extent_tree::Extent;
 use crate::file_system::FileSystem;
@@ -105,13 +107,18 @@ impl FileSystem {
 
     /// Frees all blocks from logical block `from` on.
     pub(crate) fn truncate_blocks(&mut self, inode: &mut Inode, from: u32) -> Result<()> {
-        if !inode.maps_blocks(&self.superblock) {
+        self.remove_blocks(inode, from..u32::MAX)
+    }
+
+    /// Frees the blocks in a range of logical blocks.
+    pub(crate) fn remove_blocks(&mut self, inode: &mut Inode, range: Range<u32>) -> Result<()> {
+        if range.is_empty() || !inode.maps_blocks(&self.superblock) {
             return Ok(());
         }
         if inode.flags().contains(InodeFlags::EXTENTS) {
-            self.truncate_extents(inode, from)
+            self.remove_extents(inode, range)
         } else {
-            self.truncate_block_map(inode, from)
+            self.remove_from_block_map(inode, range)
         }
     }
 
