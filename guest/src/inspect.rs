@@ -9,6 +9,7 @@ use crate::error::{NotRoot, Root};
 use crate::ext4::{self, Ext4};
 use crate::fstab::{self, Device, Entry};
 use crate::guest::{Unmounted, VolumeInfo};
+use crate::xfs::Xfs;
 use crate::{Error, FileKind, FileSystem, Guest, OperatingSystem, Result, Timestamp};
 
 /// How a guest is to be opened.
@@ -45,18 +46,26 @@ struct Found {
 
 impl Found {
     fn is_supported(&self) -> bool {
-        matches!(self.content.kind, ContentKind::Ext2 | ContentKind::Ext3 | ContentKind::Ext4)
+        matches!(self.content.kind, ContentKind::Ext2 | ContentKind::Ext3 | ContentKind::Ext4 | ContentKind::Xfs)
     }
 
     /// Opens the file system for looking only.
     fn look(&self, disk: &Disk) -> Result<Box<dyn FileSystem>> {
         let device = self.volume.device_read_only(disk.read_only())?;
+        if self.content.kind == ContentKind::Xfs {
+            return Ok(Box::new(Xfs(xfs::FileSystem::open_read_only(device)?)));
+        }
         Ok(Box::new(Ext4(ext4fs::FileSystem::open_read_only(device)?)))
     }
 
     /// Opens the file system for what the guest is opened for.
     fn open(&self, disk: &Disk, now: Timestamp) -> Result<Box<dyn FileSystem>> {
         let Disk::ReadWrite(disk) = disk else { return self.look(disk) };
+        if self.content.kind == ContentKind::Xfs {
+            let options = xfs::OpenOptions { read_only: false, clock: Some(crate::xfs::to_xfs(now)) };
+            let device = self.volume.device(Arc::clone(disk))?;
+            return Ok(Box::new(Xfs(xfs::FileSystem::open(device, &options)?)));
+        }
         let options = ext4fs::OpenOptions { read_only: false, clock: Some(ext4::to_ext4(now)) };
         let device = self.volume.device(Arc::clone(disk))?;
         Ok(Box::new(Ext4(ext4fs::FileSystem::open(device, &options)?)))

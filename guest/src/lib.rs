@@ -4,7 +4,8 @@
 //! its place, and answers by path: symbolic links are followed inside the guest, `..` stops at its root, and nothing
 //! of the host is ever touched. Nothing of the guest is run. Paths are bytes and absolute.
 //!
-//! What a guest needs of a file system is the trait [`FileSystem`]; ext2, ext3 and ext4 meet it through `ext4fs`, and
+//! What a guest needs of a file system is the trait [`FileSystem`]; ext2, ext3 and ext4 meet it through `ext4fs`, XFS through
+//! `xfs`, and
 //! [`memory::MemoryFileSystem`] keeps one in memory:
 //!
 //! ```
@@ -52,6 +53,7 @@ mod remove;
 mod resolve;
 mod selinux;
 mod walk;
+mod xfs;
 
 pub use error::{Error, NotRoot, Result, Root};
 pub use file_system::{

@@ -1,0 +1,178 @@
+//! XFS as a guest needs it.
+
+use crate::{
+    DirEntry, Error, FileKind, FileSystem, InodeNumber, Metadata, NewNode, Ownership, Result, ScrubReport, Timestamp,
+};
+
+/// A file system of `xfs`.
+#[derive(Debug)]
+pub(crate) struct Xfs(pub(crate) xfs::FileSystem);
+
+impl From<xfs::Error> for Error {
+    fn from(error: xfs::Error) -> Self {
+        match error {
+            xfs::Error::Io(error) => Self::Io(error),
+            xfs::Error::NotFound => Self::NotFound,
+            xfs::Error::AlreadyExists => Self::AlreadyExists,
+            xfs::Error::NotADirectory(_) => Self::NotADirectory,
+            xfs::Error::IsADirectory(_) => Self::IsADirectory,
+            xfs::Error::DirectoryNotEmpty => Self::NotEmpty,
+            xfs::Error::NotAFile(_) => Self::NotAFile,
+            xfs::Error::NotASymlink(_) => Self::NotALink,
+            xfs::Error::NoSpace(_) => Self::NoSpace,
+            error => Self::file_system(error),
+        }
+    }
+}
+
+fn kind(kind: xfs::FileKind) -> FileKind {
+    match kind {
+        xfs::FileKind::File => FileKind::File,
+        xfs::FileKind::Directory => FileKind::Directory,
+        xfs::FileKind::Symlink => FileKind::Symlink,
+        xfs::FileKind::CharDevice => FileKind::CharDevice,
+        xfs::FileKind::BlockDevice => FileKind::BlockDevice,
+        xfs::FileKind::Fifo => FileKind::Fifo,
+        xfs::FileKind::Socket => FileKind::Socket,
+    }
+}
+
+fn from_xfs(time: xfs::Timestamp) -> Timestamp {
+    Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
+}
+
+pub(crate) fn to_xfs(time: Timestamp) -> xfs::Timestamp {
+    xfs::Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
+}
+
+const NO_WRITING: &str = "writing XFS is not supported yet";
+
+fn refuse<T>() -> Result<T> {
+    Err(Error::ReadOnly { device: "xfs".to_owned(), reason: NO_WRITING.to_owned() })
+}
+
+impl FileSystem for Xfs {
+    fn type_name(&self) -> &'static str {
+        "xfs"
+    }
+
+    fn uuid(&self) -> Option<uuid::Uuid> {
+        Some(uuid::Uuid::from_bytes(self.0.uuid())).filter(|uuid| !uuid.is_nil())
+    }
+
+    fn label(&self) -> Vec<u8> {
+        self.0.label().to_vec()
+    }
+
+    fn root(&self) -> InodeNumber {
+        InodeNumber(self.0.root())
+    }
+
+    fn read_only_reason(&self) -> Option<String> {
+        Some(self.0.read_only_reason().unwrap_or(NO_WRITING).to_owned())
+    }
+
+    fn metadata(&self, inode: InodeNumber) -> Result<Metadata> {
+        let metadata = self.0.metadata(inode.0)?;
+        Ok(Metadata {
+            inode,
+            kind: kind(metadata.kind),
+            mode: metadata.mode,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            size: metadata.size,
+            links: metadata.links,
+            accessed: from_xfs(metadata.accessed),
+            modified: from_xfs(metadata.modified),
+            changed: from_xfs(metadata.changed),
+        })
+    }
+
+    fn lookup(&self, directory: InodeNumber, name: &[u8]) -> Result<Option<InodeNumber>> {
+        Ok(self.0.lookup(directory.0, name)?.map(InodeNumber))
+    }
+
+    fn read_dir(&self, directory: InodeNumber) -> Result<Vec<DirEntry>> {
+        let entries = self.0.read_dir(directory.0)?.into_iter();
+        let entry = |entry: xfs::DirEntry| DirEntry {
+            name: entry.name,
+            inode: InodeNumber(entry.inode),
+            kind: kind(entry.kind),
+        };
+        Ok(entries.map(entry).collect())
+    }
+
+    fn read_link(&self, inode: InodeNumber) -> Result<Vec<u8>> {
+        Ok(self.0.read_link(inode.0)?)
+    }
+
+    fn read_at(&self, inode: InodeNumber, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        Ok(self.0.read_at(inode.0, offset, buf)?)
+    }
+
+    fn xattr_names(&self, inode: InodeNumber) -> Result<Vec<Vec<u8>>> {
+        Ok(self.0.xattr_names(inode.0)?)
+    }
+
+    fn xattr(&self, inode: InodeNumber, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.xattr(inode.0, name)?)
+    }
+
+    fn set_clock(&mut self, _now: Timestamp) {}
+
+    fn create(&mut self, _: InodeNumber, _: &[u8], _: NewNode<'_>, _: Ownership) -> Result<InodeNumber> {
+        refuse()
+    }
+
+    fn link(&mut self, _: InodeNumber, _: &[u8], _: InodeNumber) -> Result<()> {
+        refuse()
+    }
+
+    fn unlink(&mut self, _: InodeNumber, _: &[u8]) -> Result<()> {
+        refuse()
+    }
+
+    fn remove_dir(&mut self, _: InodeNumber, _: &[u8]) -> Result<()> {
+        refuse()
+    }
+
+    fn rename(&mut self, _: InodeNumber, _: &[u8], _: InodeNumber, _: &[u8]) -> Result<()> {
+        refuse()
+    }
+
+    fn write_at(&mut self, _: InodeNumber, _: u64, _: &[u8]) -> Result<()> {
+        refuse()
+    }
+
+    fn set_len(&mut self, _: InodeNumber, _: u64) -> Result<()> {
+        refuse()
+    }
+
+    fn set_mode(&mut self, _: InodeNumber, _: u32) -> Result<()> {
+        refuse()
+    }
+
+    fn set_owner(&mut self, _: InodeNumber, _: u32, _: u32) -> Result<()> {
+        refuse()
+    }
+
+    fn set_times(&mut self, _: InodeNumber, _: Timestamp, _: Timestamp) -> Result<()> {
+        refuse()
+    }
+
+    fn set_xattr(&mut self, _: InodeNumber, _: &[u8], _: &[u8]) -> Result<()> {
+        refuse()
+    }
+
+    fn remove_xattr(&mut self, _: InodeNumber, _: &[u8]) -> Result<()> {
+        refuse()
+    }
+
+    fn scrub(&mut self) -> Result<ScrubReport> {
+        refuse()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

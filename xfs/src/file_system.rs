@@ -1,0 +1,87 @@
+//! An open file system: how it is opened and flushed.
+
+use std::sync::Arc;
+
+use block::{ReadAt, WriteAt};
+
+use crate::listing::Known;
+use crate::metadata::Timestamp;
+use crate::store::{Device, Store};
+use crate::superblock::{self, Superblock};
+use crate::{Error, Result};
+
+/// How a file system is to be opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenOptions {
+    /// Nothing is written.
+    pub read_only: bool,
+    /// The time that changes are stamped with. Without one it is 1970.
+    pub clock: Option<Timestamp>,
+}
+
+/// An XFS file system on a device.
+#[derive(Debug)]
+pub struct FileSystem {
+    pub(crate) sb: Superblock,
+    pub(crate) store: Store,
+    pub(crate) known: Known,
+    pub(crate) clock: Timestamp,
+    pub(crate) read_only: Option<String>,
+}
+
+impl FileSystem {
+    /// Opens a file system. Nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Unsupported`] where there is no file system that can be read.
+    pub fn open(device: Arc<dyn WriteAt>, options: &OpenOptions) -> Result<Self> {
+        Self::open_device(Device::Writable(device), options)
+    }
+
+    /// Opens a file system for reading only.
+    ///
+    /// # Errors
+    /// As [`FileSystem::open`].
+    pub fn open_read_only(device: Arc<dyn ReadAt>) -> Result<Self> {
+        Self::open_device(Device::ReadOnly(device), &OpenOptions { read_only: true, clock: None })
+    }
+
+    fn open_device(device: Device, options: &OpenOptions) -> Result<Self> {
+        let len = device.reader().len();
+        if len < superblock::LEN as u64 {
+            return Err(Error::corrupt(
+                "superblock",
+                "offset 0",
+                format!("the device has room for it, found {len} bytes"),
+            ));
+        }
+        let mut raw = vec![0; superblock::LEN];
+        device.reader().read_at(0, &mut raw)?;
+        // The checksum is over a whole sector.
+        let sector = usize::from(u16::from_be_bytes([raw[102], raw[103]])).clamp(superblock::LEN, 32768);
+        if sector as u64 <= len {
+            raw.resize(sector, 0);
+            device.reader().read_at(0, &mut raw)?;
+        }
+        let sb = Superblock::decode(&raw, len)?;
+        let store = Store::new(device, sb.block_size, sb.blocks);
+        let clock = options.clock.unwrap_or_default();
+        let mut fs = Self { sb, store, known: Known::default(), clock, read_only: None };
+        fs.read_only = fs.why_read_only(options)?;
+        fs.check_directory(fs.sb.root_inode)?;
+        Ok(fs)
+    }
+
+    fn why_read_only(&self, options: &OpenOptions) -> Result<Option<String>> {
+        if options.read_only {
+            return Ok(Some("opened for reading only".to_owned()));
+        }
+        if matches!(self.store.device(), Device::ReadOnly(_)) {
+            return Ok(Some("the device cannot be written".to_owned()));
+        }
+        if let Some(reason) = self.sb.read_only_reason() {
+            return Ok(Some(reason));
+        }
+        Ok(self.clean_log()?.err().map(str::to_owned))
+    }
+}
