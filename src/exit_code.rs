@@ -28,6 +28,16 @@ impl From<ExitCode> for ProcessExitCode {
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// The exit code of a command line that does not parse, or asks for help. To qemu-img, and so to `image`, a wrong one is an error like
+/// any other.
+pub(crate) fn of_usage(error: &clap::Error, is_image: bool) -> ProcessExitCode {
+    match (error.use_stderr(), is_image) {
+        (false, _) => ExitCode::Done.into(),
+        (true, true) => ExitCode::Error.into(),
+        (true, false) => ExitCode::Usage.into(),
+    }
+}
+
 /// The exit code that an error leads to.
 pub(crate) fn of_error(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() || error.is::<seal::SelectionError>() { ExitCode::Usage } else { ExitCode::Error }

@@ -10,7 +10,16 @@ mod render;
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
-    let args = args::Args::parse();
+    // `image` ends as qemu-img does.
+    let is_image = std::env::args_os().nth(1).is_some_and(|command| command == "image");
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Nobody is left to be told that this cannot be printed.
+            let _ = error.print();
+            return exit_code::of_usage(&error, is_image);
+        }
+    };
     match commands::run(&args) {
         Ok(code) => code,
         Err(error) => {
@@ -18,7 +27,7 @@ fn main() -> std::process::ExitCode {
             if !exit_code::is_broken_pipe(&error) {
                 render::text::error(&error);
             }
-            exit_code::of_error(&error).into()
+            if is_image { exit_code::ExitCode::Error.into() } else { exit_code::of_error(&error).into() }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use block::{Error as BlockError, Extent, ExtentKind, HostFile, ReadAt};
 
 use crate::image::{Image, OpenOptions};
-use crate::{Error, Result, limits, named_file};
+use crate::{Error, Result, json_name, limits, named_file};
 
 /// Which backing files may be opened. An image's header is its maker's word: a hostile one names any file of the
 /// host, and would have its contents served as the guest's disk.
@@ -23,29 +23,31 @@ pub enum Backing {
     Within(Vec<PathBuf>),
 }
 
-/// What an image names.
+/// What an image says of its backing file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BackingName {
-    pub(crate) name: String,
-    pub(crate) format: Option<String>,
+pub struct BackingName {
+    /// The name: a path, from the image's own folder where it is relative, or `json:` with QEMU's options.
+    pub name: String,
+    /// The format: `qcow2`, `raw`. An image whose backing file's format is not said is refused, since guessing would let a raw
+    /// image's guest choose it.
+    pub format: Option<String>,
+}
+
+impl BackingName {
+    /// A name with its format.
+    pub fn new(name: impl Into<String>, format: impl Into<String>) -> Self {
+        Self { name: name.into(), format: Some(format.into()) }
+    }
 }
 
 /// A backing file that was opened.
-pub(crate) enum Opened {
-    Raw(HostFile),
-    Image(Arc<Image>),
-    Closed(Closed),
-}
-
-impl Opened {
-    /// The device, and the image where it is one.
-    pub(crate) fn into_parts(self) -> (Option<Arc<dyn ReadAt>>, Option<Arc<Image>>) {
-        match self {
-            Self::Raw(file) => (Some(Arc::new(file)), None),
-            Self::Image(image) => (Some(Arc::clone(&image) as Arc<dyn ReadAt>), Some(image)),
-            Self::Closed(closed) => (Some(Arc::new(closed)), None),
-        }
-    }
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) device: Option<Arc<dyn ReadAt>>,
+    /// Where it is an image itself.
+    pub(crate) image: Option<Arc<Image>>,
+    /// Where it is, all symbolic links followed.
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// A backing file that was left closed.
@@ -77,27 +79,39 @@ pub(crate) fn open(
     let folders = match &options.backing {
         Backing::Within(folders) => folders,
         Backing::Deny => return Err(refused("backing files are not allowed".to_owned())),
-        Backing::LeaveClosed => return Ok(Opened::Closed(Closed { name: named.name.clone(), len })),
+        Backing::LeaveClosed => {
+            let device = Closed { name: named.name.clone(), len };
+            return Ok(Opened { device: Some(Arc::new(device)), ..Opened::default() });
+        }
     };
     if chain.len() >= limits::BACKING_DEPTH {
         return Err(refused(format!("more than {} images stand behind one another", limits::BACKING_DEPTH)));
     }
-    let real = named_file::resolve(&named.name, image_path, folders).map_err(refused)?;
+    let json = json_name::parse(&named.name).map_err(refused)?;
+    let real = match &json {
+        Some(json) => named_file::resolve_json(&json.filename, image_path, folders),
+        None => named_file::resolve(&named.name, image_path, folders),
+    };
+    let real = real.map_err(refused)?;
+    // What the image's extension says goes before what the name says, as in QEMU.
+    let format = named.format.clone().or_else(|| json.and_then(|json| json.format));
     if chain.contains(&real) {
         return Err(refused("the chain of backing files leads back to itself".to_owned()));
     }
     let within = |source: Error| Error::Backing { path: real.clone(), source: Box::new(source) };
     let below = options.for_backing();
     let device = HostFile::open(&real, below.access()).map_err(|e| within(e.into()))?;
-    match named.format.as_deref() {
-        Some("raw") => Ok(Opened::Raw(device)),
+    match format.as_deref() {
+        Some("raw") => Ok(Opened { device: Some(Arc::new(device)), image: None, path: Some(real) }),
         Some("qcow2") => {
             let mut chain = chain.to_vec();
             chain.push(real.clone());
             let host_bytes = device.allocated_bytes().ok();
             let mut image = Image::open_chain(Arc::new(device), Some(&real), &below, chain).map_err(within)?;
             image.host_bytes = host_bytes;
-            Ok(Opened::Image(Arc::new(image)))
+            let image = Arc::new(image);
+            let device = Arc::clone(&image) as Arc<dyn ReadAt>;
+            Ok(Opened { device: Some(device), image: Some(image), path: Some(real) })
         }
         Some(other) => Err(refused(format!("its format {other:?} is neither qcow2 nor raw"))),
         // Guessing would let a raw image's guest write a qcow2 header and name files of the host.

@@ -111,6 +111,21 @@ impl DirtyBits {
         }
     }
 
+    /// The same for a disk of another length: what is added is clean.
+    fn resized(mut self, disk_len: u64) -> Self {
+        self.disk_len = disk_len;
+        let (bits, per_chunk, entries) = (self.bits(), self.bits_per_chunk, self.table_entries());
+        self.chunks.retain(|&chunk, _| chunk < entries);
+        if let Some(last) = bits.checked_sub(1).and_then(|last| self.chunks.get_mut(&(last / per_chunk))) {
+            let end = (bits - 1) % per_chunk + 1;
+            for bit in end..end.next_multiple_of(8) {
+                last[(bit / 8) as usize] &= !(1 << (bit % 8));
+            }
+            last[end.div_ceil(8) as usize..].fill(0);
+        }
+        self
+    }
+
     fn table_entries(&self) -> u64 {
         self.bits().div_ceil(self.bits_per_chunk)
     }
@@ -264,6 +279,34 @@ impl Image {
         })
     }
 
+    /// Sets, in the persistent bitmap `target`, all that is set in `bits`, which may come from another image.
+    ///
+    /// # Errors
+    /// As [`Image::clear_bitmap`].
+    pub fn merge_dirty_bits(&mut self, target: &str, bits: &DirtyBits) -> Result<()> {
+        self.change_bitmaps(|image, bitmaps| {
+            let target = usable(bitmaps, target)?;
+            let mut merged = image.dirty_bits(&bitmaps[target].0)?;
+            bits.ranges().for_each(|range| merged.set(range));
+            bitmaps[target].1 = Some(merged);
+            Ok(())
+        })
+    }
+
+    /// All bitmaps, as they are to be for a disk of another length.
+    pub(crate) fn resized_bitmaps(&self, new: &Geometry) -> Result<Vec<(Bitmap, Option<DirtyBits>)>> {
+        let mut resized = Vec::new();
+        for bitmap in self.bitmaps()? {
+            let bits = self.dirty_bits(&bitmap)?.resized(new.disk_len);
+            if bits.bits() / 8 > limits::BITMAP_BYTES || bits.table_entries() * 8 > limits::BITMAP_TABLE_BYTES {
+                let name = &bitmap.name;
+                return Err(Error::Invalid(format!("bitmap {name:?} would be too large for a disk of that length")));
+            }
+            resized.push((bitmap, Some(bits)));
+        }
+        Ok(resized)
+    }
+
     /// Replaces the bitmaps by what `change` makes of them: those that it gives bits are written anew.
     fn change_bitmaps(
         &mut self,
@@ -282,14 +325,9 @@ impl Image {
         }
         let place = self.place_for_extension()?;
 
-        let mut placing = Placing {
-            image: self,
-            accounting: &accounting,
-            counts: accounting.references.clone(),
-            allocator: Allocator::default(),
-        };
+        let mut placing = Placing::new(self, &accounting, accounting.references.clone());
         let placed = self.poison_on_error(|| placing.bitmaps(bitmaps));
-        let Placing { counts, allocator, .. } = placing;
+        let (counts, allocator) = placing.into_parts();
         let extension = placed?;
         let relayout = Relayout { counts, l1: None, snapshots: None, disk_len: self.geometry.disk_len };
         self.relayout_with(&accounting, Changes { allocator, relayout: Some(relayout), ..Changes::default() })?;
@@ -402,15 +440,24 @@ struct Place {
 }
 
 /// Writes bitmaps to clusters that are free on disk.
-struct Placing<'a> {
+pub(crate) struct Placing<'a> {
     image: &'a Image,
     accounting: &'a Accounting,
     counts: References,
     allocator: Allocator,
 }
 
-impl Placing<'_> {
-    fn bitmaps(&mut self, bitmaps: Vec<(Bitmap, Option<DirtyBits>)>) -> Result<BitmapsExtension> {
+impl<'a> Placing<'a> {
+    pub(crate) fn new(image: &'a Image, accounting: &'a Accounting, counts: References) -> Self {
+        Self { image, accounting, counts, allocator: Allocator::default() }
+    }
+
+    /// The references from then on, and who handed them out.
+    pub(crate) fn into_parts(self) -> (References, Allocator) {
+        (self.counts, self.allocator)
+    }
+
+    pub(crate) fn bitmaps(&mut self, bitmaps: Vec<(Bitmap, Option<DirtyBits>)>) -> Result<BitmapsExtension> {
         let mut entries = Vec::new();
         for (mut bitmap, bits) in bitmaps {
             if let Some(bits) = bits {

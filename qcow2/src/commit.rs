@@ -7,6 +7,8 @@ use byteorder::{BigEndian, ByteOrder};
 
 use crate::address::{GuestCluster, HostCluster};
 use crate::features::{Autoclear, Incompatible};
+use crate::geometry::Geometry;
+use crate::header_area::HeaderRewrite;
 use crate::image::{Image, State};
 use crate::l2_entry::{self, COPIED, L2Entry, OFFSET, RawEntry, Subclusters};
 use crate::l2_table::L2Table;
@@ -64,6 +66,8 @@ pub(crate) struct Changes {
     /// Entries that the refcount table is to have at least.
     pub(crate) refcount_blocks: usize,
     pub(crate) relayout: Option<Relayout>,
+    /// Another header, extensions and backing file's name.
+    pub(crate) header: Option<HeaderRewrite>,
 }
 
 /// A change of what the image consists of, beside the contents of clusters. Persistent bitmaps stay what they are.
@@ -150,6 +154,9 @@ struct Commit<'a> {
     snapshots: Option<Vec<Entry>>,
     disk_len: u64,
     keeps_bitmaps: bool,
+    /// The version that the image is to have.
+    version: u32,
+    header: Option<HeaderRewrite>,
     /// Where the last compressed stream that moved ends.
     stream_end: u64,
     /// Tables that are to be written, by place.
@@ -195,6 +202,8 @@ impl<'a> Commit<'a> {
             snapshots,
             disk_len,
             keeps_bitmaps,
+            version: changes.header.as_ref().map_or(image.version, |header| header.version),
+            header: changes.header,
             stream_end: 0,
             tables: BTreeMap::new(),
             written,
@@ -286,7 +295,7 @@ impl<'a> Commit<'a> {
                 if !backed {
                     return Ok(RawEntry::UNALLOCATED);
                 }
-                if self.image.version >= 3 {
+                if self.version >= 3 {
                     return Ok(RawEntry::zero(&geometry));
                 }
                 // Version 2 cannot say "zeros" above a backing file but by zeros.
@@ -439,9 +448,14 @@ impl<'a> Commit<'a> {
         for (&host, bytes) in &self.tables {
             write_cluster(self.image, host, bytes)?;
         }
+        if let Some(header) = &self.header {
+            header.write_before(&*self.image.storage)?;
+        }
         self.image.storage.flush()?;
-        self.state.header.geometry.disk_len = self.disk_len;
-        write_roots(self.image, self.state, &roots)?;
+        self.state.header.geometry = Geometry { disk_len: self.disk_len, ..geometry };
+        self.state.header.version = self.version;
+        let sector = self.header.map_or_else(|| first_sector(self.image), |header| Ok(header.sector))?;
+        write_first_sector(self.image, self.state, &roots, sector)?;
 
         committed.clusters_written = self.written;
         let before = &self.accounting.references;
@@ -479,6 +493,12 @@ impl<'a> Commit<'a> {
         let geometry = self.image.geometry;
         let per_block = geometry.refcounts_per_block() as usize;
         let mut blocks = self.accounting.table.blocks.clone();
+        if self.state.header.geometry.refcount_order != geometry.refcount_order {
+            // Counts of another width: all blocks are written anew.
+            for old in std::mem::take(&mut blocks).into_iter().filter(|&old| old != 0) {
+                self.counts.release(geometry.host_cluster_at(old).0);
+            }
+        }
         let mut rewritten: BTreeMap<usize, Option<HostCluster>> = BTreeMap::new();
         let mut table: Option<(HostCluster, u64)> = None;
         loop {
@@ -560,9 +580,23 @@ impl<'a> Commit<'a> {
 
 /// Writes `roots` into the header's sector, and flushes.
 pub(crate) fn write_roots(image: &Image, state: &State, roots: &crate::header::Roots) -> Result<()> {
+    write_first_sector(image, state, roots, first_sector(image)?)
+}
+
+fn first_sector(image: &Image) -> Result<[u8; 512]> {
     let mut sector = [0; 512];
     let len = image.storage.len().min(512) as usize;
     image.storage.read_at(0, &mut sector[..len])?;
+    Ok(sector)
+}
+
+/// Writes the first sector with `roots` in it, and flushes.
+pub(crate) fn write_first_sector(
+    image: &Image,
+    state: &State,
+    roots: &crate::header::Roots,
+    mut sector: [u8; 512],
+) -> Result<()> {
     state.header.patch_roots(&mut sector, roots);
     if image.storage.len() < 512 {
         image.storage.set_len(512)?;

@@ -232,7 +232,7 @@ impl Header {
         })
     }
 
-    /// Writes `roots` and the disk's length into `sector`, the first 512 bytes of the file; every other byte stays as it
+    /// Writes `roots`, the disk's length and the refcount width into `sector`, the first 512 bytes of the file; every other byte stays as it
     /// is.
     pub(crate) fn patch_roots(&self, sector: &mut [u8; 512], roots: &Roots) {
         sector[24..32].copy_from_slice(&self.geometry.disk_len.to_be_bytes());
@@ -245,6 +245,7 @@ impl Header {
         if self.version >= 3 {
             sector[72..80].copy_from_slice(&roots.incompatible.bits().to_be_bytes());
             sector[88..96].copy_from_slice(&roots.autoclear.bits().to_be_bytes());
+            sector[96..100].copy_from_slice(&self.geometry.refcount_order.to_be_bytes());
         }
     }
 }

@@ -1,17 +1,51 @@
 //! Header extensions: what follows the header, up to the backing file's name or the end of the first cluster.
 //!
-//! Of them only that of the bitmaps is ever written: an extension that this crate does not know stays as it is.
+//! An extension that this crate does not know is kept, byte for byte, wherever the others are written anew.
 //! Specification: "Header extensions".
 
 use crate::header::Header;
 use crate::{Error, Result};
 
 const END: u32 = 0;
-const BACKING_FORMAT: u32 = 0xe279_2aca;
+pub(crate) const BACKING_FORMAT: u32 = 0xe279_2aca;
 /// `DATA`
-const DATA_FILE: u32 = 0x4441_5441;
-const BITMAPS: u32 = 0x2385_2875;
+pub(crate) const DATA_FILE: u32 = 0x4441_5441;
+pub(crate) const BITMAPS: u32 = 0x2385_2875;
 const CRYPTO: u32 = 0x0537_be77;
+/// What the bits of the feature words are called, for the messages of programs that do not know them.
+pub(crate) const FEATURE_NAMES: u32 = 0x6803_f857;
+
+/// The extensions in `area`, which starts at offset `start` of the file: the type and the data of each.
+pub(crate) fn split(area: &[u8], start: u64) -> Result<Vec<(u32, Vec<u8>)>> {
+    let mut extensions = Vec::new();
+    let mut rest = area;
+    while let Some((head, after)) = rest.split_first_chunk::<8>() {
+        let [t0, t1, t2, t3, l0, l1, l2, l3] = *head;
+        let (kind, len) = (u32::from_be_bytes([t0, t1, t2, t3]), u32::from_be_bytes([l0, l1, l2, l3]) as usize);
+        if kind == END {
+            break;
+        }
+        let Some(data) = after.get(..len) else {
+            let at = start + (area.len() - rest.len()) as u64;
+            let expected = format!("{len} bytes of type {kind:#x} must end within the first cluster");
+            return Err(Error::corrupt("header extension", at, expected));
+        };
+        extensions.push((kind, data.to_vec()));
+        rest = after.get(len.next_multiple_of(8)..).unwrap_or_default();
+    }
+    Ok(extensions)
+}
+
+/// An extension as it lies in the file, padded.
+pub(crate) fn encode(kind: u32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + data.len().next_multiple_of(8));
+    bytes.extend(kind.to_be_bytes());
+    // Extensions lie within a cluster, of at most 2 MiB.
+    bytes.extend((data.len() as u32).to_be_bytes());
+    bytes.extend(data);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes
+}
 
 /// What the extensions say, as far as it is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -168,6 +168,8 @@ pub struct Image {
     pub(crate) backing: Option<Arc<dyn ReadAt>>,
     /// The backing file, where it is an image itself.
     pub(crate) backing_image: Option<Arc<Self>>,
+    /// Where the backing file is.
+    pub(crate) backing_path: Option<PathBuf>,
     pub(crate) backing_name: Option<BackingName>,
     /// Bytes of the host's disk that the file takes, where that is known.
     pub(crate) host_bytes: Option<u64>,
@@ -281,9 +283,9 @@ impl Image {
         } else {
             None
         };
-        let (backing, backing_image) = match &backing_name {
-            Some(named) => backing::open(named, path, options, &chain, geometry.disk_len)?.into_parts(),
-            None => (None, None),
+        let backing::Opened { device: backing, image: backing_image, path: backing_path } = match &backing_name {
+            Some(named) => backing::open(named, path, options, &chain, geometry.disk_len)?,
+            None => backing::Opened::default(),
         };
 
         let l1 = L1Table::unread(&*storage, &header.roots)?;
@@ -304,6 +306,7 @@ impl Image {
             data_layout_checked: AtomicBool::new(false),
             backing,
             backing_image,
+            backing_path,
             backing_name,
             host_bytes: None,
             crypt,
@@ -320,6 +323,24 @@ impl Image {
             soundness: AtomicU8::new(SOUND),
             marks_corruption: options.writable && !options.repair,
         })
+    }
+
+    /// What the image says of its backing file.
+    #[must_use]
+    pub fn backing_name(&self) -> Option<&BackingName> {
+        self.backing_name.as_ref()
+    }
+
+    /// Where the backing file is, all symbolic links followed, if it was opened.
+    #[must_use]
+    pub fn backing_path(&self) -> Option<&Path> {
+        self.backing_path.as_deref()
+    }
+
+    /// The backing file, if it was opened and is a qcow2 image itself.
+    #[must_use]
+    pub fn backing_image(&self) -> Option<&Self> {
+        self.backing_image.as_deref()
     }
 
     /// The entries of the active L1 table.

@@ -44,6 +44,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod amend;
 mod backing;
 mod bitmap;
 mod bitmaps;
@@ -63,9 +64,11 @@ mod features;
 mod geometry;
 mod guest_data;
 mod header;
+mod header_area;
 mod header_extension;
 mod image;
 mod info;
+mod json_name;
 mod l1_table;
 mod l2_entry;
 mod l2_table;
@@ -76,7 +79,9 @@ mod named_file;
 mod occupied;
 mod pack;
 mod pipeline;
+mod preallocation;
 mod read;
+mod rebase;
 mod reclaim;
 mod refcount;
 mod references;
@@ -88,7 +93,8 @@ mod stream;
 mod transaction;
 mod write;
 
-pub use backing::Backing;
+pub use amend::AmendOptions;
+pub use backing::{Backing, BackingName};
 pub use bitmap::Bitmap;
 pub use bitmaps::DirtyBits;
 pub use check::{CheckReport, Problem, Repair, Severity};
@@ -106,6 +112,7 @@ pub use image::{Image, OpenOptions};
 pub use info::{BitmapInfo, ImageInfo};
 pub use map::MapEntry;
 pub use measure::Measure;
+pub use preallocation::Preallocation;
 pub use read::{MappedExtent, MappedKind};
 pub use reclaim::Reclaimed;
 pub use snapshot::Snapshot;

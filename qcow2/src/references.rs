@@ -163,6 +163,13 @@ impl References {
         Ok(found)
     }
 
+    /// What the persistent bitmaps take: their directory, tables and bits.
+    pub(crate) fn of_bitmaps(image: &Image) -> Result<Self> {
+        let mut found = Self::none(image.storage.len().div_ceil(image.geometry.cluster_size()))?;
+        found.add_bitmaps(image, &image.state())?;
+        Ok(found)
+    }
+
     fn add_l2_tables(&mut self, image: &Image, l2_tables: &BTreeMap<u64, u32>) -> Result<()> {
         let geometry = &image.geometry;
         for (&offset, &times) in l2_tables {

@@ -1,12 +1,15 @@
 //! Changing the length of the virtual disk.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use block::ReadAt;
 
 use crate::address::GuestCluster;
+use crate::bitmaps::Placing;
 use crate::commit::{Changes, Relayout};
 use crate::geometry::Geometry;
+use crate::header_area::HeaderArea;
 use crate::image::Image;
 use crate::l2_entry::L2Entry;
 use crate::references::{Accounting, References};
@@ -20,7 +23,8 @@ impl Image {
     /// # Errors
     /// [`Error::Invalid`] for a length that is not a multiple of 512 or too great for the cluster size;
     /// [`Error::Unsupported`] with snapshots that do not say how long their disk is (those of version 2), and with
-    /// persistent bitmaps; [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`].
+    /// an external data file; [`Error::Invalid`] with a persistent bitmap that was not stored; [`Error::ReadOnly`],
+    /// [`Error::Corrupt`], [`Error::Io`].
     pub fn resize(&mut self, len: u64) -> Result<()> {
         self.check_writable()?;
         self.refuse_external_data("resizing")?;
@@ -35,17 +39,27 @@ impl Image {
         {
             return Err(Error::Unsupported("resizing a version 2 image that has snapshots".to_owned()));
         }
-        if self.has_bitmaps() {
-            return Err(Error::Unsupported("resizing an image that has persistent bitmaps".to_owned()));
-        }
         let accounting = Accounting::take(self, &self.state())?;
         let old_len = self.geometry.disk_len;
         if len == old_len {
             return Ok(());
         }
-        let (relayout, clusters) =
+        let bitmaps = self.resized_bitmaps(&new)?;
+        let (mut relayout, clusters) =
             if len < old_len { self.shrunk(&accounting, new)? } else { self.grown(&accounting, new)? };
-        self.relayout_with(&accounting, Changes { clusters, relayout: Some(relayout), ..Changes::default() })
+        let mut changes = Changes { clusters, ..Changes::default() };
+        if !bitmaps.is_empty() {
+            relayout.counts.release_all(&References::of_bitmaps(self)?);
+            let mut placing = Placing::new(self, &accounting, relayout.counts);
+            let extension = self.poison_on_error(|| placing.bitmaps(bitmaps))?;
+            (relayout.counts, changes.allocator) = placing.into_parts();
+            let mut area = HeaderArea::read(self)?;
+            area.set_bitmaps(Some(&extension));
+            changes.header = Some(area.plan(self)?);
+        }
+        changes.relayout = Some(relayout);
+        *self.tracked.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+        self.relayout_with(&accounting, changes)
     }
 
     fn has_snapshots(&self) -> bool {

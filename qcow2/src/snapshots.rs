@@ -196,14 +196,35 @@ impl Image {
     }
 
     pub(crate) fn relayout_with(&mut self, accounting: &Accounting, changes: Changes) -> Result<()> {
-        let old_len = self.geometry.disk_len;
+        self.relayout_at_width(accounting, changes, self.geometry.refcount_order)
+    }
+
+    /// Commits a change of what the image consists of, with refcounts of another width.
+    pub(crate) fn relayout_at_width(
+        &mut self,
+        accounting: &Accounting,
+        changes: Changes,
+        refcount_order: u32,
+    ) -> Result<()> {
+        let old = self.geometry;
+        self.geometry.refcount_order = refcount_order;
         if let Some(relayout) = &changes.relayout {
             self.geometry.disk_len = relayout.disk_len;
         }
-        let result = self.poison_on_error(|| commit::commit(self, accounting, changes));
-        if result.is_err() {
-            self.geometry.disk_len = old_len;
+        let header = changes.header.clone();
+        if header.is_some() {
+            // Its places are found anew where they are asked for, by the new extensions.
+            self.state_mut().occupied = None;
         }
-        result.map(|_| ())
+        let result = self.poison_on_error(|| {
+            commit::commit(self, accounting, changes)?;
+            header.as_ref().map_or(Ok(()), |header| header.write_after(&*self.storage))
+        });
+        if result.is_err() {
+            self.geometry = old;
+        } else if header.is_some() {
+            self.reload_header()?;
+        }
+        result
     }
 }

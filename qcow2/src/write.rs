@@ -339,6 +339,23 @@ impl<'a> Round<'a> {
         self.finish()
     }
 
+    /// Sets clusters of their own aside for those that hold nothing; `fill` is to make them read as zeros.
+    pub(crate) fn set_aside(mut self, clusters: std::ops::Range<u64>, fill: &dyn Fn(u64) -> Result<()>) -> Result<()> {
+        let geometry = self.image.geometry;
+        for cluster in clusters.map(GuestCluster) {
+            let (old, _) = self.image.entry(self.state, cluster)?;
+            let held = match old {
+                L2Entry::Unallocated => Subclusters::NONE,
+                L2Entry::Zero { host: None, .. } => Subclusters::ZERO,
+                _ => continue,
+            };
+            let offset = geometry.host_offset(self.allocate()?);
+            fill(offset)?;
+            self.set_entry(cluster, RawEntry::subclusters(offset, held, &geometry))?;
+        }
+        self.finish()
+    }
+
     /// Makes subclusters `first..end` of a cluster that is not compressed read as zeros.
     fn unmap_subclusters(mut self, cluster: GuestCluster, first: u32, end: u32) -> Result<()> {
         let geometry = self.image.geometry;

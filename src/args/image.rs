@@ -1,8 +1,14 @@
 //! The command line of `goldenseal image`: the names of qemu-img.
 
+mod bitmap_actions;
+mod change;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+
+pub(crate) use bitmap_actions::{BitmapAction, BitmapActions};
+pub(crate) use change::{Bitmap, Commit, Preallocation, Resize, ResizeBy, Snapshot};
 
 use super::Format;
 
@@ -22,6 +28,14 @@ pub(crate) enum Image {
     Convert(Convert),
     /// Tell how large a file an image needs
     Measure(Measure),
+    /// List, make, apply and delete internal snapshots
+    Snapshot(Snapshot),
+    /// Change the length of a disk
+    Resize(Resize),
+    /// Add, remove and change persistent bitmaps
+    Bitmap(Bitmap),
+    /// Write what an overlay holds into its backing file
+    Commit(Commit),
 }
 
 /// How results are printed.

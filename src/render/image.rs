@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anstream::{eprintln, println};
 use anyhow::{Context as _, Result};
-use qcow2::{CheckReport, MapEntry, Measure};
+use qcow2::{CheckReport, MapEntry, Measure, Snapshot};
 
 use super::escape;
 use super::text::bytes;
@@ -73,16 +73,28 @@ pub(crate) fn info(described: &Description) {
     println!("extended l2: {}", info.extended_l2);
     println!("dirty: {}", info.dirty_flag);
     println!("corrupt: {}", info.corrupt);
-    for snapshot in &info.snapshots {
-        let (id, name) = (escape(&snapshot.id), escape(&snapshot.name));
-        println!(
-            "snapshot {id}: {name}, made {} s after the epoch, state {}",
-            snapshot.date_sec,
-            bytes(snapshot.vm_state_size)
-        );
-    }
+    snapshots(&info.snapshots);
     for bitmap in &info.bitmaps {
         println!("bitmap: {}, granularity {} {}", escape(&bitmap.name), bitmap.granularity, bitmap.flags.join(" "));
+    }
+}
+
+/// The internal snapshots, in a table.
+pub(crate) fn snapshots(snapshots: &[Snapshot]) {
+    if snapshots.is_empty() {
+        return;
+    }
+    println!("Snapshot list:");
+    println!("{:<7} {:<16} {:>8} {:>19} {:>15} {:>10}", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT");
+    for snapshot in snapshots {
+        let (id, name, state) = (escape(&snapshot.id), escape(&snapshot.name), bytes(snapshot.vm_state_size));
+        let date = jiff::Timestamp::from_second(i64::from(snapshot.date_sec)).unwrap_or_default();
+        let date = date.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S");
+        let (hours, seconds) = (snapshot.vm_clock_sec / 3600, snapshot.vm_clock_sec % 3600);
+        let clock =
+            format!("{hours:04}:{:02}:{:02}.{:03}", seconds / 60, seconds % 60, snapshot.vm_clock_nsec / 1_000_000);
+        let icount = snapshot.icount.map_or_else(|| "--".to_owned(), |count| count.to_string());
+        println!("{id:<7} {name:<16} {state:>8} {date:>19} {clock:>15} {icount:>10}");
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "a test may fail by panic, and tells what it skips"
 )]
 
+mod amend;
 mod bitmaps;
 mod check;
 mod commit;
@@ -20,6 +21,7 @@ mod oracle;
 mod overlap;
 mod parallel;
 mod read;
+mod rebase;
 mod resize;
 mod snapshots;
 mod write;

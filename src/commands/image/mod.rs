@@ -1,6 +1,8 @@
 //! `image`: one file for each of qemu-img's commands.
 
+mod bitmap;
 mod check;
+mod commit;
 mod compare;
 mod convert;
 mod create;
@@ -8,6 +10,8 @@ mod info;
 mod map;
 mod measure;
 mod options;
+mod resize;
+mod snapshot;
 
 pub(crate) use info::Description;
 
@@ -32,6 +36,10 @@ pub(crate) fn run(args: &Image) -> Result<ExitCode> {
         Image::Create(args) => create::run(args),
         Image::Convert(args) => convert::run(args),
         Image::Measure(args) => measure::run(args),
+        Image::Snapshot(args) => snapshot::run(args),
+        Image::Resize(args) => resize::run(args),
+        Image::Bitmap(args) => bitmap::run(args),
+        Image::Commit(args) => commit::run(args),
     }
 }
 
@@ -54,6 +62,15 @@ fn open_options(source: &Source) -> OpenOptions {
 /// Opens an image that is described, but not read.
 fn open_closed(path: &Path, source: &Source) -> Result<qcow2::Image> {
     qcow2::Image::open(path, &open_options(source).backing(Backing::LeaveClosed)).with_context(|| opening(path))
+}
+
+/// Opens an image whose metadata is to be changed, and whose backing file is not needed for that.
+fn open_to_change(path: &Path, source: &Source) -> Result<qcow2::Image> {
+    if format(path, source.format)? == Format::Raw {
+        bail!("{} is a raw image, which has nothing but its disk", path.display());
+    }
+    let options = open_options(source).writable(true).backing(Backing::LeaveClosed);
+    qcow2::Image::open(path, &options).with_context(|| opening(path))
 }
 
 fn opening(path: &Path) -> String {
