@@ -46,6 +46,17 @@ pub(crate) fn parse(text: &[u8]) -> Vec<Entry> {
     lines.filter_map(entry).take(MAX_ENTRIES).collect()
 }
 
+/// The files that fstab wants used as swap space.
+pub(crate) fn swap_files(text: &[u8]) -> Vec<Vec<u8>> {
+    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).filter(|field| !field.is_empty());
+        let (spec, kind) = (unescape(fields.next()?), fields.nth(1)?);
+        let is_file = kind == b"swap" && spec.starts_with(b"/") && !spec.starts_with(b"/dev/");
+        (is_file && spec.len() <= path::MAX_PATH && !spec.contains(&0)).then_some(spec)
+    });
+    lines.take(MAX_ENTRIES).collect()
+}
+
 fn entry(line: &[u8]) -> Option<Entry> {
     let mut fields = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).filter(|field| !field.is_empty());
     let spec = fields.next().filter(|spec| !spec.starts_with(b"#"))?;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use crate::cache::Cache;
 use crate::error::Context;
 use crate::mount_table::{Mount, MountTable};
+use crate::outside::Outside;
 use crate::resolve::{Follow, Target};
 use crate::selinux::Policy;
 use crate::{Error, FileSystem, OperatingSystem, Result, ScrubReport, Timestamp};
@@ -21,6 +22,7 @@ pub struct Guest {
     pub(crate) volumes: Vec<VolumeInfo>,
     pub(crate) unmounted: Vec<Unmounted>,
     pub(crate) warnings: Vec<String>,
+    pub(crate) outside: Vec<Outside>,
     pub(crate) selinux: Policy,
     pub(crate) guessed_labels: bool,
     pub(crate) now: Timestamp,
@@ -82,6 +84,7 @@ impl Guest {
             volumes: Vec::new(),
             unmounted: Vec::new(),
             warnings: Vec::new(),
+            outside: Vec::new(),
             selinux: Policy::default(),
             guessed_labels: false,
             now: Timestamp::default(),
@@ -140,12 +143,13 @@ impl Guest {
         self.now
     }
 
-    /// Makes all that the mounted file systems do not use read as zeros, on each that can be written.
+    /// Makes all that the mounted file systems do not use read as zeros, on each that can be written; and, where the
+    /// guest was opened from a disk, what is in its swap space, behind the header, and in space that no partition has.
     ///
     /// # Errors
     /// What the file systems say, with the mount point.
     pub fn scrub(&mut self) -> Result<ScrubReport> {
-        let mut report = ScrubReport::default();
+        let mut report = ScrubReport { bytes_zeroed: self.scrub_outside()? };
         for (mount, file_system) in self.table.file_systems_mut() {
             if mount.read_only.is_none() {
                 let one = file_system.scrub().at("scrub", &mount.path)?;

@@ -1,14 +1,16 @@
 //! Opening a guest: finding its root among the volumes of a disk, and mounting the rest where its fstab says.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use block::{ReadAt, WriteAt};
+use block::{ReadAt, Window, WriteAt};
 use volumes::{Content, ContentKind, Volume, VolumeGroup};
 
 use crate::error::{NotRoot, Root};
 use crate::ext4::{self, Ext4};
 use crate::fstab::{self, Device, Entry};
 use crate::guest::{Unmounted, VolumeInfo};
+use crate::outside::Outside;
 use crate::xfs::Xfs;
 use crate::{Error, FileKind, FileSystem, Guest, OperatingSystem, Result, Timestamp};
 
@@ -132,8 +134,25 @@ fn open(disk: &Disk, options: &OpenOptions) -> Result<Guest> {
     }
     mount_all(&mut guest, disk, &all, &layout.volume_groups, root, options.now)?;
     guest.os = OperatingSystem::read(&guest)?;
+    guest.outside = outside(disk, &all, layout.unused)?;
     guest.volumes = all.into_iter().map(describe).collect();
     Ok(guest)
+}
+
+/// Swap volumes and unpartitioned space, where they can be written.
+fn outside(disk: &Disk, all: &[Found], unused: Vec<Range<u64>>) -> Result<Vec<Outside>> {
+    let Disk::ReadWrite(disk) = disk else { return Ok(Vec::new()) };
+    let mut outside = Vec::new();
+    for found in all {
+        if matches!(found.content.kind, ContentKind::Swap | ContentKind::SuspendedSwap) {
+            let device = found.volume.device(Arc::clone(disk))?;
+            outside.extend(Outside::swap(&found.volume.name, device)?);
+        }
+    }
+    for gap in unused {
+        outside.push(Outside::gap(Arc::new(Window::new(Arc::clone(disk), gap.start, gap.end - gap.start)?)));
+    }
+    Ok(outside)
 }
 
 fn describe(found: Found) -> VolumeInfo {

@@ -48,6 +48,7 @@ mod look;
 pub mod memory;
 mod mount_table;
 mod os_release;
+mod outside;
 pub mod path;
 mod remove;
 mod resolve;

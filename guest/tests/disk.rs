@@ -458,3 +458,66 @@ fn a_walk_finds_what_find_finds() {
     walked.sort();
     assert!(walked == expected, "{} paths, {} expected", walked.len(), expected.len());
 }
+
+#[test]
+fn swap_and_unpartitioned_space_are_scrubbed_and_stay_what_they_are() {
+    let test = "swap_and_unpartitioned_space_are_scrubbed_and_stay_what_they_are";
+    if !installed(test, &["sfdisk", "mke2fs", "mkswap", "blkid", "e2fsck", "debugfs"]) {
+        return;
+    }
+    let bench = Bench::new();
+    // Files as a guest leaves them: a header, and what was swapped out.
+    let swap = |name: &str, args: &[&str], secret: &str| {
+        let file = bench.blank(name, 2);
+        run("mkswap", &[args, &["-q", file.to_str().unwrap()]].concat(), "");
+        let mut bytes = std::fs::read(file).unwrap();
+        bytes[MIB as usize..][..secret.len()].copy_from_slice(secret.as_bytes());
+        bytes
+    };
+    let in_file = swap("swapfile", &["-L", "in-a-file"], "secret-in-a-swap-file");
+    let plain = swap("plain", &["-L", "in-a-partition"], "secret-in-swap");
+    let large_pages = swap("large", &["-p", "65536"], "secret-in-large-pages");
+    let mut suspended = swap("suspended", &[], "secret-in-hibernation");
+    let signature = suspended[4086..4096].to_vec();
+    suspended[4076..4086].copy_from_slice(&signature);
+    suspended[4086..4096].copy_from_slice(b"S1SUSPEND\0");
+    let fstab = "/var/swap\\040file none swap sw 0 0\n/no/such none swap sw 0 0\n";
+    let root = [OS, ("/etc/fstab", fstab), ("/var/", ""), ("/swap.img", "no swap space: stays")];
+    let root = bench.ext("root", 32, &["-t", "ext4"], &root);
+    let script = "label: gpt\nstart=1MiB, size=32MiB\nstart=34MiB, size=2MiB\nstart=40MiB, size=2MiB\n";
+    let parts: [(u64, &[u8]); 5] =
+        [(1, &root), (34, &plain), (36, b"secret-in-a-gap"), (40, &large_pages), (43, b"secret-at-the-end")];
+    let disk = bench.disk(48, script, &parts);
+    let table = read_vec(&*disk, 0, MIB).unwrap();
+
+    let mut guest = Guest::open(disk.clone(), &options()).unwrap();
+    guest.write(b"/var/swap file", &in_file).unwrap();
+    assert!(guest.suspended().unwrap().is_empty());
+    let first = guest.scrub().unwrap().bytes_zeroed;
+    guest.flush().unwrap();
+    assert_eq!(guest.scrub().unwrap().bytes_zeroed, 0, "after {first}");
+    guest.flush().unwrap();
+    assert!(!has(&disk, "secret-"));
+    assert!(has(&disk, "no swap space: stays"));
+    assert_eq!(read_vec(&*disk, 0, MIB).unwrap(), table);
+    fsck(&bench.extract(&disk, 1, 32));
+    let probe = |file: &Path| run("blkid", &["-p", "-o", "export", file.to_str().unwrap()], "");
+    let found = probe(&bench.extract(&disk, 34, 2));
+    assert!(found.contains("TYPE=swap") && found.contains("LABEL=in-a-partition"), "{found}");
+    assert!(probe(&bench.extract(&disk, 40, 2)).contains("TYPE=swap"));
+    let file = bench.path("from-guest");
+    std::fs::write(&file, guest.read(b"/var/swap file").unwrap()).unwrap();
+    assert!(probe(&file).contains("LABEL=in-a-file"));
+
+    // A suspended guest is told of, and can be made to forget.
+    let parts: [(u64, &[u8]); 2] = [(1, &root), (34, &suspended)];
+    let disk = bench.disk(48, script, &parts);
+    let mut guest = Guest::open(disk.clone(), &options()).unwrap();
+    assert_eq!(guest.suspended().unwrap(), ["gpt:2"]);
+    guest.forget_suspended().unwrap();
+    assert!(guest.suspended().unwrap().is_empty());
+    guest.scrub().unwrap();
+    guest.flush().unwrap();
+    let found = probe(&bench.extract(&disk, 34, 2));
+    assert!(found.contains("TYPE=swap\n") && !has(&disk, "secret-in-hibernation"), "{found}");
+}

@@ -1,5 +1,7 @@
 //! Finding the volumes of a disk.
 
+use std::ops::Range;
+
 use block::ReadAt;
 
 use crate::error::{Error, Result};
@@ -29,6 +31,9 @@ pub struct Layout {
     pub volumes: Vec<Volume>,
     /// The LVM2 volume groups that its physical volumes make.
     pub volume_groups: Vec<VolumeGroup>,
+    /// The bytes of the disk that no partition and no table has, from the end of the first partition on: what lies before
+    /// it is often the boot loader's. Empty where there is no table, and where anything about it is odd.
+    pub unused: Vec<Range<u64>>,
     /// What is odd about the table, and did not stop the reading of it.
     pub warnings: Vec<String>,
 }
@@ -55,7 +60,8 @@ pub fn discover(disk: &dyn ReadAt) -> Result<Layout> {
                 warnings.push("the MBR is a hybrid one: its partitions were not looked at, the GPT's were".to_owned());
             }
             warnings.extend(gpt.warnings);
-            return finish(disk, Table::Gpt, gpt.volumes, warnings);
+            let unused = unused(disk, gpt.usable, Vec::new(), &gpt.volumes)?;
+            return finish(disk, Table::Gpt, gpt.volumes, unused, warnings);
         }
     } else if SECTOR_SIZES.iter().any(|sector| matches!(gpt::has_signature(disk, *sector), Ok(true))) {
         warnings.push("there are remains of a GUID partition table; the MBR does not mention it".to_owned());
@@ -66,11 +72,12 @@ pub fn discover(disk: &dyn ReadAt) -> Result<Layout> {
             let volumes = record.volumes(disk, &mut warnings)?;
             // A boot sector's code may look like entries; what those then say is nonsense.
             if volumes.is_empty() && probe(disk)?.kind != ContentKind::Unknown {
-                return finish(disk, Table::None, vec![whole(disk)], warnings);
+                return finish(disk, Table::None, vec![whole(disk)], Vec::new(), warnings);
             }
-            finish(disk, Table::Mbr, volumes, warnings)
+            let unused = unused(disk, record.usable(disk), record.extended().collect(), &volumes)?;
+            finish(disk, Table::Mbr, volumes, unused, warnings)
         }
-        _ => finish(disk, Table::None, vec![whole(disk)], warnings),
+        _ => finish(disk, Table::None, vec![whole(disk)], Vec::new(), warnings),
     }
 }
 
@@ -110,7 +117,39 @@ fn read_gpt(disk: &dyn ReadAt, promised: bool, warnings: &mut Vec<String>) -> Re
     }
 }
 
-fn finish(disk: &dyn ReadAt, table: Table, mut volumes: Vec<Volume>, mut warnings: Vec<String>) -> Result<Layout> {
+/// What lies between the partitions and after them, within `usable`.
+fn unused(
+    disk: &dyn ReadAt,
+    usable: Range<u64>,
+    mut taken: Vec<Range<u64>>,
+    volumes: &[Volume],
+) -> Result<Vec<Range<u64>>> {
+    // A RAID keeps what it knows at the end of the whole disk.
+    if volumes.is_empty() || probe(disk)?.kind != ContentKind::Unknown {
+        return Ok(Vec::new());
+    }
+    taken.extend(volumes.iter().map(|volume| volume.start..volume.start.saturating_add(volume.len)));
+    taken.sort_by_key(|range| range.start);
+    let mut unused = Vec::new();
+    let mut end = taken.first().map_or(usable.end, |first| first.end).max(usable.start);
+    for range in taken.into_iter().skip(1).chain(std::iter::once(usable.end..usable.end)) {
+        let start = range.start.min(usable.end);
+        if start > end {
+            unused.push(end..start);
+        }
+        end = end.max(range.end);
+    }
+    Ok(unused)
+}
+
+fn finish(
+    disk: &dyn ReadAt,
+    table: Table,
+    mut volumes: Vec<Volume>,
+    mut unused: Vec<Range<u64>>,
+    mut warnings: Vec<String>,
+) -> Result<Layout> {
+    let mut odd = !warnings.is_empty();
     let mut by_start: Vec<&Volume> = volumes.iter().collect();
     by_start.sort_by_key(|volume| volume.start);
     // The one that reaches furthest of those that start before.
@@ -119,6 +158,7 @@ fn finish(disk: &dyn ReadAt, table: Table, mut volumes: Vec<Volume>, mut warning
         match furthest {
             Some(other) if volume.start < other.start + other.len => {
                 warnings.push(format!("{} and {} overlap", other.name, volume.name));
+                odd = true;
                 if volume.start + volume.len > other.start + other.len {
                     furthest = Some(volume);
                 }
@@ -129,7 +169,10 @@ fn finish(disk: &dyn ReadAt, table: Table, mut volumes: Vec<Volume>, mut warning
     let found = lvm2::discover(disk, &volumes)?;
     volumes.extend(found.volumes);
     warnings.extend(found.warnings);
-    Ok(Layout { table, volumes, volume_groups: found.groups, warnings })
+    if odd {
+        unused.clear();
+    }
+    Ok(Layout { table, volumes, volume_groups: found.groups, unused, warnings })
 }
 
 fn whole(disk: &dyn ReadAt) -> Volume {

@@ -1,5 +1,7 @@
 //! GUID partition tables: UEFI specification 2.10, section 5.3; Linux `block/partitions/efi.c`.
 
+use std::ops::Range;
+
 use block::{ReadAt, read_vec};
 use uuid::Uuid;
 use zerocopy::FromBytes;
@@ -21,6 +23,9 @@ const MAX_ARRAY: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Gpt {
     pub(crate) volumes: Vec<Volume>,
+    /// Where partitions may lie, in bytes: nothing of the table itself is there. Empty where the two copies of the
+    /// table do not say so with one voice.
+    pub(crate) usable: Range<u64>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -72,7 +77,8 @@ fn read_copy(disk: &dyn ReadAt, sector: u64, lba: u64) -> Result<Result<Gpt, Cor
         Ok(bytes) => bytes,
         Err(corrupt) => return Ok(Err(corrupt)),
     };
-    let mut gpt = Gpt { volumes: Vec::new(), warnings: Vec::new() };
+    let usable = usable(disk, sector, &header)?;
+    let mut gpt = Gpt { volumes: Vec::new(), usable, warnings: Vec::new() };
     // The header was checked: the size is no less than an entry's.
     let size = header.size_of_partition_entry.get() as usize;
     for (number, entry) in (1..).zip(bytes.chunks_exact(size)) {
@@ -88,6 +94,26 @@ fn read_copy(disk: &dyn ReadAt, sector: u64, lba: u64) -> Result<Result<Gpt, Cor
         }
     }
     Ok(Ok(gpt))
+}
+
+/// The sectors that a header calls usable, in bytes, where its twin agrees and both tables lie outside.
+fn usable(disk: &dyn ReadAt, sector: u64, header: &GptHeader) -> Result<Range<u64>> {
+    let Ok(twin) = read_header(disk, sector, header.alternate_lba.get())? else { return Ok(0..0) };
+    let (first, last) = (header.first_usable_lba.get(), header.last_usable_lba.get());
+    let agrees = twin.first_usable_lba.get() == first && twin.last_usable_lba.get() == last;
+    let is_outside = |header: &GptHeader| {
+        let bytes = u64::from(header.number_of_partition_entries.get())
+            .saturating_mul(header.size_of_partition_entry.get().into());
+        let start = header.partition_entry_lba.get();
+        let end = start.saturating_add(bytes.div_ceil(sector));
+        let own = header.my_lba.get();
+        (end <= first || start > last) && (own < first || own > last)
+    };
+    let bytes = first.checked_mul(sector).zip(last.checked_add(1).and_then(|end| end.checked_mul(sector)));
+    Ok(match bytes {
+        Some((start, end)) if agrees && is_outside(header) && is_outside(&twin) && end <= disk.len() => start..end,
+        _ => 0..0,
+    })
 }
 
 /// Reads and checks the header at a sector. The outer error is the device's.

@@ -1,6 +1,8 @@
 //! Master boot records and the chain of extended ones: UEFI specification 2.10, section 5.2; Linux
 //! `block/partitions/msdos.c`.
 
+use std::ops::Range;
+
 use block::{ReadAt, read_vec};
 use zerocopy::FromBytes;
 
@@ -13,6 +15,7 @@ const SECTOR: u64 = 512;
 /// Logical partitions that are looked for; also what ends a chain that turns back on itself.
 const MAX_LOGICAL: usize = 256;
 const PROTECTIVE: u8 = 0xee;
+const DYNAMIC: u8 = 0x42;
 const FIRST_LOGICAL: u32 = 5;
 
 /// What the first sector says.
@@ -44,6 +47,25 @@ impl Record {
     /// sector of a FAT file system that covers the whole disk.
     pub(crate) fn covers_itself(&self) -> bool {
         is_used(&self.entries[0]) && self.entries[0].starting_lba.get() == 0
+    }
+
+    /// Where the disk may be divided, in bytes, if nothing but its partitions is on it: a dynamic disk of Windows keeps
+    /// its database at the end.
+    pub(crate) fn usable(&self, disk: &dyn ReadAt) -> Range<u64> {
+        if self.entries.iter().any(|entry| is_used(entry) && entry.os_type == DYNAMIC) {
+            0..0
+        } else {
+            SECTOR..disk.len()
+        }
+    }
+
+    /// The extended partitions, in bytes: between the logical ones there are records.
+    pub(crate) fn extended(&self) -> impl Iterator<Item = Range<u64>> {
+        let extended = self.entries.iter().filter(|entry| is_used(entry) && is_extended(entry.os_type));
+        extended.map(|entry| {
+            let (start, len) = (u64::from(entry.starting_lba.get()), u64::from(entry.size_in_lba.get()));
+            start * SECTOR..(start + len) * SECTOR
+        })
     }
 
     /// All partitions, the logical ones last.
@@ -136,7 +158,6 @@ impl Record {
             type_byte: Some(entry.os_type),
             part_uuid: (self.disk_signature != 0).then(|| format!("{:08x}-{number:02x}", self.disk_signature)),
             part_label: None,
-
             logical: None,
         })
     }

@@ -9,7 +9,7 @@
 
 mod oracle;
 
-use block::{ReadAt, WriteAt};
+use block::{Access, HostFile, ReadAt, WriteAt};
 use oracle::{device, feed, file, installed, run, try_run};
 use volumes::{Layout, Table, discover};
 
@@ -173,4 +173,69 @@ fn a_wiped_gpt_does_not_hide_the_mbr() {
     let layout = discover(&disk).unwrap();
     assert_eq!((layout.table, layout.volumes.len()), (Table::Mbr, 1));
     assert!(layout.warnings[0].contains("remains"), "{:?}", layout.warnings);
+}
+
+/// Fills what is said to be unused, and asserts that the table is what it was, for sfdisk and for us.
+fn fill_unused(path: &std::path::Path) -> Vec<std::ops::Range<u64>> {
+    let before = (run("sfdisk", &["--dump", "FILE"], path), discover(&device(path)).unwrap());
+    let disk = HostFile::open(path, Access::ReadWrite).unwrap();
+    for range in &before.1.unused {
+        disk.write_at(range.start, &vec![0xaa; (range.end - range.start) as usize]).unwrap();
+    }
+    drop(disk);
+    let after = (run("sfdisk", &["--dump", "FILE"], path), discover(&device(path)).unwrap());
+    assert_eq!(before, after);
+    run("sfdisk", &["--verify", "FILE"], path);
+    before.1.unused
+}
+
+#[test]
+fn what_is_unused_can_be_overwritten() {
+    if !installed("what_is_unused_can_be_overwritten", &["sfdisk"]) {
+        return;
+    }
+    const MIB: u64 = 1 << 20;
+    let temp = tempfile::tempdir().unwrap();
+    let path = file(&temp, "gpt", 32 << 20);
+    feed(
+        "sfdisk",
+        &["-q", "FILE"],
+        &path,
+        "label: gpt\nstart=2MiB, size=1MiB\nstart=8MiB, size=1MiB\nstart=5MiB, size=3MiB\n",
+    );
+    // The backup of the table takes the last 33 sectors.
+    assert_eq!(fill_unused(&path), [3 * MIB..5 * MIB, 9 * MIB..32 * MIB - 33 * 512]);
+
+    let path = file(&temp, "mbr", 32 << 20);
+    let script = "label: dos\nstart=2MiB, size=1MiB, type=83\nstart=4MiB, size=16MiB, type=5\n\
+                  start=5MiB, size=1MiB, type=83\nstart=9MiB, size=1MiB, type=83\n";
+    feed("sfdisk", &["-q", "FILE"], &path, script);
+    assert_eq!(fill_unused(&path), [3 * MIB..4 * MIB, 20 * MIB..32 * MIB]);
+
+    let path = file(&temp, "full", 32 << 20);
+    feed("sfdisk", &["-q", "FILE"], &path, "label: dos\nstart=1MiB\n");
+    assert!(fill_unused(&path).is_empty());
+}
+
+#[test]
+fn nothing_is_unused_where_the_table_is_odd() {
+    if !installed("nothing_is_unused_where_the_table_is_odd", &["sfdisk"]) {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let script = "label: gpt\nstart=2MiB, size=1MiB\nstart=8MiB, size=1MiB\n";
+    // A damaged backup, and a damaged primary.
+    for (name, damage) in [("backup", (32 << 20) - 512), ("primary", 512)] {
+        let path = file(&temp, name, 32 << 20);
+        feed("sfdisk", &["-q", "FILE"], &path, script);
+        assert_eq!(discover(&device(&path)).unwrap().unused.len(), 2);
+        HostFile::open(&path, Access::ReadWrite).unwrap().write_at(damage, b"EFI FART").unwrap();
+        assert!(discover(&device(&path)).unwrap().unused.is_empty(), "{name}");
+    }
+    let path = file(&temp, "dynamic", 32 << 20);
+    feed("sfdisk", &["-q", "FILE"], &path, "label: dos\nstart=2MiB, size=1MiB, type=42\n");
+    assert!(discover(&device(&path)).unwrap().unused.is_empty());
+    // No table at all.
+    let path = file(&temp, "none", 4 << 20);
+    assert!(discover(&device(&path)).unwrap().unused.is_empty());
 }
