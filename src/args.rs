@@ -105,6 +105,9 @@ pub(crate) struct Seal {
     /// Do everything but write: the report is exact
     #[arg(short = 'n', long, alias = "dryrun")]
     pub(crate) dry_run: bool,
+    /// What to do with a guest that was suspended to disk: to go on from there would damage its file systems
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    pub(crate) hibernation: Hibernation,
     /// What to do with internal snapshots, which keep what they hold
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
     pub(crate) snapshots: Snapshots,
@@ -286,6 +289,15 @@ pub(crate) enum Compress {
     Zlib,
     /// Faster; read by QEMU 5.1 and later
     Zstd,
+}
+
+/// What to do with a guest that was suspended to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Hibernation {
+    /// Refuse to seal it
+    Refuse,
+    /// Give up what was in its memory, as by a loss of power
+    Discard,
 }
 
 /// What to do with internal snapshots.

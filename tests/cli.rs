@@ -203,3 +203,51 @@ fn packages_get_completions_and_manual_pages() {
     assert!(page.contains(".TH goldenseal-seal 1") && page.contains("dry\\-run"), "{page}");
     assert_eq!(goldenseal(&["manual-pages", "/nonexistent"]).status.code(), Some(1));
 }
+
+#[test]
+fn a_suspended_guest_is_refused_unless_its_memory_is_given_up() {
+    if oracle_missing("a_suspended_guest_is_refused_unless_its_memory_is_given_up", &["qemu-img", "sfdisk", "mkswap"]) {
+        return;
+    }
+    // The small guest, and swap space after its last partition.
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("a.raw");
+    run("qemu-img", &["convert", "-O", "raw", text(&small_guest_path()), text(&disk)]);
+    let grown = std::fs::metadata(&disk).unwrap().len() + (4 << 20);
+    std::fs::File::options().write(true).open(&disk).unwrap().set_len(grown).unwrap();
+    run("sfdisk", &["-q", "--relocate", "gpt-bak-std", text(&disk)]);
+    run("bash", &["-c", &format!("echo 'size=1MiB, type=S' | sfdisk -q --append '{}'", text(&disk))]);
+    let inspect = |image: &Path| -> serde_json::Value {
+        serde_json::from_slice(&goldenseal(&["inspect", "--json", text(image)]).stdout).unwrap()
+    };
+    let swap = inspect(&disk)["volumes"].as_array().unwrap().last().unwrap()["start"].as_u64().unwrap() as usize;
+    let header = dir.path().join("swap");
+    std::fs::write(&header, vec![0; 1 << 20]).unwrap();
+    run("mkswap", &["-q", text(&header)]);
+    let mut header = std::fs::read(&header).unwrap();
+    header.copy_within(4086..4096, 4076);
+    header[4086..4096].copy_from_slice(b"S1SUSPEND\0");
+    header[8192..8200].copy_from_slice(b"a secret");
+    let mut bytes = std::fs::read(&disk).unwrap();
+    bytes[swap..swap + header.len()].copy_from_slice(&header);
+    std::fs::write(&disk, &bytes).unwrap();
+    let image = dir.path().join("a.qcow2");
+    run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", text(&disk), text(&image)]);
+
+    let before = std::fs::read(&image).unwrap();
+    let refused = goldenseal(&["seal", text(&image)]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("suspended to disk, in gpt:3"), "{}", stderr(&refused));
+    assert!(std::fs::read(&image).unwrap() == before);
+    let audit = goldenseal(&["audit", text(&image)]);
+    assert_eq!(audit.status.code(), Some(3));
+    assert!(stdout(&audit).contains("gpt:3 holds the memory of a suspended guest"), "{}", stdout(&audit));
+    let sealed = goldenseal(&["seal", "--hibernation", "discard", text(&image)]);
+    assert!(sealed.status.success() && stderr(&sealed).contains("memory is given up"), "{}", stderr(&sealed));
+    let volumes = inspect(&image)["volumes"].clone();
+    assert_eq!(volumes.as_array().unwrap().last().unwrap()["type"], "swap");
+    assert_eq!(goldenseal(&["audit", "-q", text(&image)]).status.code(), Some(0));
+    run("qemu-img", &["check", "-q", text(&image)]);
+    run("qemu-img", &["convert", "-O", "raw", text(&image), text(&disk)]);
+    assert!(!std::fs::read(&disk).unwrap().windows(8).any(|bytes| bytes == b"a secret"));
+}

@@ -51,6 +51,15 @@ pub enum Error {
     /// What was asked for is refused, or cannot be done in this guest.
     #[error("{0}")]
     Refused(String),
+    /// The guest would go on, at its next boot, with what it remembers of file systems that were changed meanwhile.
+    #[error("the guest is suspended to disk, in {}: start it and shut it down, or have it forget that", places.join(", "))]
+    Suspended {
+        /// The swap spaces that hold its memory.
+        places: Vec<String>,
+    },
+    /// The guest's swap space could not be looked at, or made plain.
+    #[error("cannot tell whether the guest is suspended to disk")]
+    Swap(#[source] guest::Error),
     /// The guest's accounts could not be read.
     #[error("cannot read the guest's accounts")]
     Accounts(#[source] guest::Error),
@@ -68,10 +77,10 @@ impl Error {
     pub fn path(&self) -> Option<GuestPath> {
         let source = match self {
             Self::Guest { source, .. } => source,
-            Self::Accounts(source) | Self::Scrub(source) | Self::Flush(source) => source,
+            Self::Accounts(source) | Self::Swap(source) | Self::Scrub(source) | Self::Flush(source) => source,
             Self::Unmounted { missing, .. } => return Some(missing.path.as_slice().into()),
             Self::Customization { source, .. } => return source.path(),
-            Self::NotEnabled { .. } | Self::Refused(_) => return None,
+            Self::NotEnabled { .. } | Self::Suspended { .. } | Self::Refused(_) => return None,
         };
         match source {
             guest::Error::At { path, .. } => Some(path.as_slice().into()),

@@ -10,6 +10,9 @@ pub struct Options {
     pub allow_unmounted: bool,
     /// Whether to scrub unused space after the operations. What was removed can be read from the disk until then.
     pub scrub: bool,
+    /// Whether a guest that was suspended to disk is made to forget that: its memory is given up, as by a loss of power.
+    /// Without this it is refused with [`Error::Suspended`](crate::Error::Suspended).
+    pub forget_suspended: bool,
     /// Which accounts operation `user-account` removes.
     pub accounts: Accounts,
     /// What operation `customize` does, in this order; passwords are set at the end.
@@ -23,6 +26,7 @@ impl Default for Options {
         Self {
             allow_unmounted: false,
             scrub: true,
+            forget_suspended: false,
             accounts: Accounts::default(),
             customizations: Vec::new(),
             password_crypto: None,

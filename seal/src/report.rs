@@ -29,6 +29,9 @@ use crate::{GuestPath, Trace};
 pub struct Report {
     /// Every operation that was performed, in the order of performance; one that found nothing to do has no changes.
     pub operations: Vec<OperationReport>,
+    /// The swap spaces that held the memory of a guest suspended to disk, which was given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspended: Vec<String>,
     /// What the scrub did; missing where no scrub was asked for.
     pub scrubbed: Option<Scrubbed>,
     /// What a person should know before trusting the image. `--strict` makes an error of it.

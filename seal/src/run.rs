@@ -42,11 +42,21 @@ pub fn run_with_progress(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
     check_options(selection, options)?;
+    let suspended = guest.suspended().map_err(Error::Swap)?;
+    if !suspended.is_empty() {
+        if !options.forget_suspended {
+            return Err(Error::Suspended { places: suspended });
+        }
+        guest.forget_suspended().map_err(Error::Swap)?;
+    }
     let mut ledger = Ledger::default();
     ledger.homes = homes(guest, &mut ledger)?;
     reach::check_mounts(guest, guest.unmounted(), selection.operations(), options, &mut ledger)?;
 
-    let mut report = Report::default();
+    if !suspended.is_empty() {
+        ledger.warn(format!("the guest was suspended to disk, in {}: its memory is given up", suspended.join(", ")));
+    }
+    let mut report = Report { suspended, ..Report::default() };
     for operation in selection.operations() {
         progress(Progress::Operation(operation));
         let mut changes = Changes::new(guest, &mut ledger, operation);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use seal::Selection;
+use seal::{Options, Selection};
 
 use super::seal::{options, perform, selection};
 use crate::args::Audit;
@@ -35,7 +35,10 @@ pub(crate) fn run(args: &Audit) -> Result<ExitCode> {
 
 fn audit_one(image: &Path, args: &Audit, selection: &Selection) -> Result<ImageReport> {
     let disk = Disk::open(image, &args.open, false)?;
-    let mut report = perform(image, &disk, &args.open, selection, &options(&args.select, None)?)?;
+    let options = Options { forget_suspended: true, ..options(&args.select, None)? };
+    let mut report = perform(image, &disk, &args.open, selection, &options)?;
+    let suspended = report.suspended.iter().map(|place| format!("{place} holds the memory of a suspended guest"));
+    report.residue.extend(suspended.collect::<Vec<_>>());
     if let Some(transaction) = disk.transaction() {
         let info = transaction.image().info()?;
         for snapshot in &info.snapshots {

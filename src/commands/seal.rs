@@ -9,14 +9,15 @@ use seal::{Accounts, Argument, Options, Selection};
 
 use super::{now, output};
 use crate::args::customize::Customize;
-use crate::args::{BackingFile, Format, Open, Seal, Select, Snapshots};
+use crate::args::{BackingFile, Format, Hibernation, Open, Seal, Select, Snapshots};
 use crate::disk::{Disk, allocated_bytes};
 use crate::exit_code::{ExitCode, Usage};
 use crate::render::{self, ImageReport};
 
 pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
     let selection = selection(&args.select)?;
-    let options = options(&args.select, Some(&args.customize))?;
+    let mut options = options(&args.select, Some(&args.customize))?;
+    options.forget_suspended = args.hibernation == Hibernation::Discard;
     if args.output.is_some() && args.images.len() > 1 {
         return Err(Usage("-o takes one image".to_owned()).into());
     }

@@ -29,6 +29,9 @@ pub(crate) struct ImageReport {
     /// What sealing cannot take away, or has not yet: found by `audit`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) residue: Vec<String>,
+    /// The swap spaces that held the memory of a suspended guest.
+    #[serde(skip)]
+    pub(crate) suspended: Vec<String>,
 }
 
 /// The guest, as far as a report names it.
@@ -74,6 +77,7 @@ impl ImageReport {
             warnings,
             notes: report.notes,
             residue: Vec::new(),
+            suspended: report.suspended,
         }
     }
 
