@@ -36,6 +36,8 @@ pub struct Bitmap {
 const FIXED_LEN: usize = 24;
 const IN_USE: u32 = 1 << 0;
 const AUTO: u32 = 1 << 1;
+/// The extra data may be ignored by who does not know it.
+const EXTRA_COMPATIBLE: u32 = 1 << 2;
 const DIRTY_TRACKING: u8 = 1;
 /// log2 of the least and the greatest granularity.
 pub(crate) const GRANULARITY_BITS: std::ops::RangeInclusive<u32> = 9..=31;
@@ -97,6 +99,10 @@ pub(crate) fn read_directory(
         );
         return Err(Error::corrupt("bitmap directory", start, found));
     }
+    if extension.count == 0 || extension.reserved != 0 {
+        let found = format!("found {} bitmaps, and {:#x} where 0 is reserved", extension.count, extension.reserved);
+        return Err(Error::corrupt("bitmaps extension", start, format!("it must name at least one bitmap: {found}")));
+    }
     let directory = read_structure(storage, start, len)?;
     let mut rest = &directory[..];
     let mut bitmaps = Vec::new();
@@ -115,6 +121,9 @@ pub(crate) fn read_directory(
         }
         if !GRANULARITY_BITS.contains(&granularity_bits) {
             return Err(corrupt("a bit must stand for 2^9 to 2^31 bytes"));
+        }
+        if flags & !(IN_USE | AUTO | EXTRA_COMPATIBLE) != 0 || fixed[16] != DIRTY_TRACKING || name_len == 0 {
+            return Err(corrupt("there must be a name, no reserved flag, and the type 1"));
         }
         let names_at = (FIXED_LEN as u64).saturating_add(extra_len).min(len) as usize;
         let entry_len = names_at + name_len;

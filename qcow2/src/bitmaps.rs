@@ -475,7 +475,8 @@ impl<'a> Placing<'a> {
         }
         let directory = bitmap::encode_directory(&entries);
         let directory_offset = self.place(&directory)?;
-        Ok(BitmapsExtension { count: entries.len() as u32, directory_len: directory.len() as u64, directory_offset })
+        let (count, directory_len) = (entries.len() as u32, directory.len() as u64);
+        Ok(BitmapsExtension { count, reserved: 0, directory_len, directory_offset })
     }
 
     /// Writes `bytes` to clusters of their own; returns their offset, or 0 where there are no bytes.

@@ -140,10 +140,16 @@ impl Header {
                 ));
             }
             match raw.compression_type {
-                0 => Compression::Zlib,
+                // "Non-zero (which means non-deflate)", says the specification.
+                0 => {
+                    return Err(corrupt(104, "the compression type must not be 0 where its feature is set".to_owned()));
+                }
                 1 => Compression::Zstd,
                 other => return Err(Error::Unsupported(format!("compression type {other}"))),
             }
+        } else if version == 3 && header_len > 104 && raw.compression_type != 0 {
+            let found = raw.compression_type;
+            return Err(corrupt(104, format!("the compression type must be 0 without its feature, found {found}")));
         } else {
             Compression::Zlib
         };

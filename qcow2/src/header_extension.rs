@@ -76,6 +76,8 @@ pub(crate) struct CryptoExtension {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BitmapsExtension {
     pub(crate) count: u32,
+    /// Must be 0.
+    pub(crate) reserved: u32,
     pub(crate) directory_len: u64,
     pub(crate) directory_offset: u64,
 }
@@ -103,6 +105,7 @@ impl BitmapsExtension {
         bytes[0..4].copy_from_slice(&BITMAPS.to_be_bytes());
         bytes[4..8].copy_from_slice(&24u32.to_be_bytes());
         bytes[8..12].copy_from_slice(&self.count.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.reserved.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.directory_len.to_be_bytes());
         bytes[24..32].copy_from_slice(&self.directory_offset.to_be_bytes());
         bytes
@@ -174,7 +177,8 @@ fn decode_bitmaps(data: &[u8], at: u64) -> Result<BitmapsExtension> {
         return Err(Error::corrupt("bitmaps extension", at, format!("must be 24 bytes long, found {}", data.len())));
     };
     let word = |i: usize| u64::from_be_bytes(std::array::from_fn(|k| bytes[i + k]));
-    Ok(BitmapsExtension { count: (word(0) >> 32) as u32, directory_len: word(8), directory_offset: word(16) })
+    let (count, reserved) = ((word(0) >> 32) as u32, word(0) as u32);
+    Ok(BitmapsExtension { count, reserved, directory_len: word(8), directory_offset: word(16) })
 }
 
 fn decode_crypto(data: &[u8], at: u64) -> Result<CryptoExtension> {

@@ -50,6 +50,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether the L1 table is where one can be, and no longer than one can be.
+    pub(crate) fn check_l1_place(&self, geometry: &Geometry) -> Result<()> {
+        let (offset, entries) = (self.l1_offset, self.l1_entries);
+        if u64::from(entries) * 8 <= limits::L1_BYTES && geometry.is_aligned(offset) {
+            return Ok(());
+        }
+        let found = format!("found {entries} entries at {offset:#x}");
+        let expected = format!("a snapshot's L1 table must be aligned and at most 32 MiB, {found}");
+        Err(Error::corrupt("snapshot table entry", self.entry.0, expected))
+    }
+
     pub(crate) fn read_l1(&self, storage: &dyn Storage) -> Result<Vec<u64>> {
         let bytes = read_structure(storage, self.l1_offset, u64::from(self.l1_entries) * 8)?;
         let mut l1 = vec![0; bytes.len() / 8];
@@ -116,6 +127,13 @@ const FIXED_LEN: u64 = 40;
 
 /// Reads the snapshot table; also tells its length in bytes.
 pub(crate) fn read_table(storage: &dyn Storage, roots: &Roots, geometry: &Geometry) -> Result<(Vec<Snapshot>, u64)> {
+    let (snapshots, len) = read_entries(storage, roots)?;
+    snapshots.iter().try_for_each(|snapshot| snapshot.check_l1_place(geometry))?;
+    Ok((snapshots, len))
+}
+
+/// Reads the snapshot table as [`read_table`] does, wherever its entries lead.
+pub(crate) fn read_entries(storage: &dyn Storage, roots: &Roots) -> Result<(Vec<Snapshot>, u64)> {
     let mut snapshots = Vec::new();
     let mut at = roots.snapshots_offset;
     for _ in 0..roots.snapshots {
@@ -126,11 +144,6 @@ pub(crate) fn read_table(storage: &dyn Storage, roots: &Roots, geometry: &Geomet
         let l1_entries = BigEndian::read_u32(&fixed[8..]);
         let (id_len, name_len) = (BigEndian::read_u16(&fixed[12..]), BigEndian::read_u16(&fixed[14..]));
         let extra_len = BigEndian::read_u32(&fixed[36..]);
-        if u64::from(l1_entries) * 8 > limits::L1_BYTES || !geometry.is_aligned(l1_offset) {
-            return Err(corrupt(format!(
-                "a snapshot's L1 table must be aligned and at most 32 MiB, found {l1_entries} entries at {l1_offset:#x}"
-            )));
-        }
         if extra_len > 1024 {
             return Err(corrupt(format!("there must be at most 1024 bytes of extra data, found {extra_len}")));
         }

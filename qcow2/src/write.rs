@@ -95,12 +95,16 @@ impl Image {
         entry.own_host().filter(|_| held).map(|host| host + within as u64)
     }
 
-    /// Makes sure that no metadata is where data is to be written, or freed.
+    /// Makes sure that an entry leads to where data can be, before that is written or freed: within the file, and where no
+    /// metadata is.
     fn check_data(&self, state: &State, offset: u64, len: u64) -> Result<()> {
-        match &state.occupied {
-            Some(occupied) if self.data.is_none() => occupied.check("data cluster", offset, len),
-            _ => Ok(()),
+        if self.data.is_some() {
+            return Ok(());
         }
+        if offset >= self.storage.len() {
+            return Err(Error::corrupt("L2 entry", offset, "a cluster must start before the end of the file"));
+        }
+        state.occupied.as_ref().map_or(Ok(()), |occupied| occupied.check("data cluster", offset, len))
     }
 
     fn clusters_of(&self, offset: u64, len: u64) -> impl Iterator<Item = GuestCluster> + use<> {

@@ -55,6 +55,11 @@ impl Image {
                 flags = self.rebuild(state, &before, repair)?;
             }
             let mut after = self.check_in(state, &mut |_| {})?;
+            if repair == Repair::All && wrong > 0 && after.report.leaks > 0 {
+                // An entry that was dropped with the flags no longer uses what it did when clusters were counted.
+                self.rebuild(state, &after, repair)?;
+                after = self.check_in(state, &mut |_| {})?;
+            }
             self.clear_bits(state, &after.report)?;
             if wrong > 0 && after.report.is_clean() {
                 give_back(self, &after.all)?;

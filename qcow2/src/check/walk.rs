@@ -187,7 +187,11 @@ impl<'a> Walk<'a> {
             file_len,
             problems,
             tally: Tally::none(file_len.div_ceil(geometry.cluster_size()))?,
-            report: CheckReport { total_clusters: geometry.guest_clusters(), ..CheckReport::default() },
+            report: CheckReport {
+                total_clusters: geometry.guest_clusters(),
+                image_end_offset: geometry.cluster_size(),
+                ..CheckReport::default()
+            },
             beyond: BTreeSet::new(),
             wrong_flags: 0,
         })
@@ -294,6 +298,8 @@ impl<'a> Walk<'a> {
     }
 
     fn walk_l2(&mut self, offset: u64, refcounts: Option<&Refcounts<'_>>) -> Result<()> {
+        // QEMU looks at no flag in a table that is none.
+        let flagged = refcounts.filter(|_| offset != 0);
         let size = self.geometry.cluster_size();
         let table = L2Table::decode(&read_padded(self.storage, offset, size)?, &self.geometry);
         let mut expected = 0;
@@ -358,11 +364,11 @@ impl<'a> Walk<'a> {
             if !self.geometry.is_aligned(host) {
                 self.corruption("L2 entry", at, format!("a cluster's offset must be aligned, found {host:#x}"));
             }
-            if let Some(refcounts) = refcounts {
+            if refcounts.is_some() {
                 self.report.allocated_clusters += 1;
                 self.report.fragmented_clusters += u64::from(expected != 0 && host != expected);
                 expected = host + size;
-                if !external {
+                if let Some(refcounts) = flagged.filter(|_| !external) {
                     self.check_flag("L2 entry", at, raw, host, refcounts)?;
                 }
             }
@@ -396,7 +402,7 @@ impl<'a> Walk<'a> {
     }
 
     fn walk_snapshots(&mut self, roots: &Roots) -> Result<()> {
-        let (snapshots, table_len) = match snapshot::read_table(self.storage, roots, &self.geometry) {
+        let (snapshots, table_len) = match snapshot::read_entries(self.storage, roots) {
             Ok(table) => table,
             Err(error) => {
                 let fault = format!("the snapshot table cannot be read: {error}");
@@ -404,11 +410,23 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         };
-        let all_l1: u64 = snapshots.iter().map(|snapshot| u64::from(snapshot.l1_entries) * 8).sum();
+        let (sound, broken): (Vec<_>, Vec<_>) =
+            snapshots.iter().partition(|snapshot| snapshot.check_l1_place(&self.geometry).is_ok());
+        for snapshot in broken {
+            self.corruption(
+                "snapshot table entry",
+                snapshot.entry.0,
+                "its L1 table must be aligned and at most 32 MiB",
+            );
+        }
+        for snapshot in snapshots.iter().filter(|snapshot| self.image.version >= 3 && snapshot.disk_size.is_none()) {
+            self.corruption("snapshot table entry", snapshot.entry.0, "it must tell the length of the disk");
+        }
+        let all_l1: u64 = sound.iter().map(|snapshot| u64::from(snapshot.l1_entries) * 8).sum();
         if all_l1 > ALL_L1_BYTES {
             return Err(Error::Unsupported(format!("snapshots with {all_l1} bytes of L1 tables")));
         }
-        for snapshot in &snapshots {
+        for snapshot in sound {
             let l1 = read_words(self.storage, snapshot.l1_offset, u64::from(snapshot.l1_entries) * 8)?;
             self.walk_l1(snapshot.l1_offset, &l1, None)?;
         }

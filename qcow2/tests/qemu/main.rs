@@ -10,6 +10,7 @@ mod amend;
 mod bitmaps;
 mod check;
 mod commit;
+mod corruption;
 mod crash;
 mod data_file;
 mod differential;

@@ -9,33 +9,33 @@ use qcow2::{Image, OpenOptions};
 use crate::oracle::{oracle_missing, path, run, temp_dir, text};
 
 const CLUSTER: u64 = 64 << 10;
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-const COPIED: u64 = 1 << 63;
+pub(crate) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+pub(crate) const COPIED: u64 = 1 << 63;
 
-fn word(bytes: &[u8], at: u64) -> u64 {
+pub(crate) fn word(bytes: &[u8], at: u64) -> u64 {
     u64::from_be_bytes(bytes[at as usize..at as usize + 8].try_into().unwrap())
 }
 
-fn set(bytes: &mut [u8], at: u64, value: u64) {
+pub(crate) fn set(bytes: &mut [u8], at: u64, value: u64) {
     bytes[at as usize..at as usize + 8].copy_from_slice(&value.to_be_bytes());
 }
 
 /// Where the metadata of the image is that [`make`] makes.
-struct Places {
-    l1: u64,
-    l2: u64,
-    second_l2: u64,
-    refcount_table: u64,
-    refcount_block: u64,
-    snapshots: u64,
-    snapshot_l1: u64,
-    snapshot_l2: u64,
-    bitmaps: u64,
-    bitmap_table: u64,
+pub(crate) struct Places {
+    pub(crate) l1: u64,
+    pub(crate) l2: u64,
+    pub(crate) second_l2: u64,
+    pub(crate) refcount_table: u64,
+    pub(crate) refcount_block: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) snapshot_l1: u64,
+    pub(crate) snapshot_l2: u64,
+    pub(crate) bitmaps: u64,
+    pub(crate) bitmap_table: u64,
 }
 
 impl Places {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let (l1, refcount_table, snapshots) = (word(bytes, 40), word(bytes, 48), word(bytes, 64));
         let extension = (104..4096).find(|&at| bytes[at..at + 4] == [0x23, 0x85, 0x28, 0x75]).unwrap() as u64;
         let (bitmaps, snapshot_l1) = (word(bytes, extension + 24), word(bytes, snapshots));

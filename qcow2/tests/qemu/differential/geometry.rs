@@ -16,6 +16,8 @@ pub(super) struct Geometry {
     zstd: bool,
     lazy_refcounts: bool,
     preallocated: bool,
+    /// Whether it starts with contents, compressed ones where told.
+    filled: Option<bool>,
     pub(super) len: u64,
     /// The backing file's format and length.
     pub(super) backing: Option<(&'static str, u64)>,
@@ -31,6 +33,7 @@ impl Geometry {
         let longest = (cluster_size * 20).clamp(256 << 10, 5 << 20);
         let len = |random: &mut Random| (1 + random.below(longest / 512)) * 512;
         let backed = data_file.is_none_or(|raw| !raw) && random.below(2) == 0;
+        let filled = (!backed && data_file.is_none() && random.below(2) == 0).then(|| random.below(2) == 0);
         let format = if random.below(2) == 0 { "raw" } else { "qcow2" };
         Self {
             cluster_size,
@@ -40,19 +43,26 @@ impl Geometry {
             data_file,
             zstd: !version_2 && data_file.is_none() && random.below(2) == 0,
             lazy_refcounts: !version_2 && random.below(6) == 0,
-            preallocated: !backed && random.below(5) == 0,
+            preallocated: !backed && filled.is_none() && random.below(5) == 0,
+            filled,
             len: len(random),
             backing: backed.then(|| (format, len(random))),
         }
     }
 
-    /// Makes the backing file; returns what the disk over it holds.
-    pub(super) fn make_backing(&self, dir: &Path, random: &mut Random) -> Vec<u8> {
-        let Some((format, backing_len)) = self.backing else { return vec![0; self.len as usize] };
-        let (raw, backing) = (dir.join("backing.raw"), dir.join("backing"));
-        let mut bytes = disk(backing_len as usize, random.next());
+    /// Makes the backing file, or what the image starts with; returns what the disk holds.
+    pub(super) fn make_start(&self, dir: &Path, random: &mut Random) -> Vec<u8> {
+        let raw = dir.join("start.raw");
+        let mut bytes = match self.backing {
+            None if self.filled.is_none() => Vec::new(),
+            None => disk(self.len as usize, random.next()),
+            Some((_, len)) => disk(len as usize, random.next()),
+        };
         std::fs::write(&raw, &bytes).unwrap();
-        run("qemu-img", &["convert", "-f", "raw", "-O", format, path(&raw), path(&backing)]);
+        if let Some((format, _)) = self.backing {
+            let backing = dir.join("backing");
+            run("qemu-img", &["convert", "-f", "raw", "-O", format, path(&raw), path(&backing)]);
+        }
         bytes.resize(self.len as usize, 0);
         bytes
     }
@@ -73,6 +83,13 @@ impl Geometry {
             options += &format!(",data_file={},data_file_raw={}", path(&data), if raw { "on" } else { "off" });
         }
         let (image, len) = (dir.join(name), self.len.to_string());
+        if let Some(compressed) = self.filled {
+            let raw = dir.join("start.raw");
+            let args = ["convert", "-f", "raw", "-O", "qcow2", "-o", &options, path(&raw), path(&image)];
+            let compress = if compressed { &["-c"][..] } else { &[] };
+            run("qemu-img", &[&args[..1], compress, &args[1..]].concat());
+            return;
+        }
         let backing = dir.join("backing");
         let mut args = vec!["create", "-q", "-f", "qcow2", "-o", &options];
         if let Some((format, _)) = self.backing {
