@@ -45,12 +45,6 @@ pub(crate) fn to_xfs(time: Timestamp) -> xfs::Timestamp {
     xfs::Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
 }
 
-const NO_WRITING: &str = "writing XFS is not supported yet";
-
-fn refuse<T>() -> Result<T> {
-    Err(Error::ReadOnly { device: "xfs".to_owned(), reason: NO_WRITING.to_owned() })
-}
-
 impl FileSystem for Xfs {
     fn type_name(&self) -> &'static str {
         "xfs"
@@ -69,7 +63,7 @@ impl FileSystem for Xfs {
     }
 
     fn read_only_reason(&self) -> Option<String> {
-        Some(self.0.read_only_reason().unwrap_or(NO_WRITING).to_owned())
+        self.0.read_only_reason().map(str::to_owned)
     }
 
     fn metadata(&self, inode: InodeNumber) -> Result<Metadata> {
@@ -118,61 +112,75 @@ impl FileSystem for Xfs {
         Ok(self.0.xattr(inode.0, name)?)
     }
 
-    fn set_clock(&mut self, _now: Timestamp) {}
-
-    fn create(&mut self, _: InodeNumber, _: &[u8], _: NewNode<'_>, _: Ownership) -> Result<InodeNumber> {
-        refuse()
+    fn set_clock(&mut self, now: Timestamp) {
+        self.0.set_clock(to_xfs(now));
     }
 
-    fn link(&mut self, _: InodeNumber, _: &[u8], _: InodeNumber) -> Result<()> {
-        refuse()
+    fn create(
+        &mut self,
+        directory: InodeNumber,
+        name: &[u8],
+        node: NewNode<'_>,
+        ownership: Ownership,
+    ) -> Result<InodeNumber> {
+        let node = match node {
+            NewNode::File => xfs::NewNode::File,
+            NewNode::Directory => xfs::NewNode::Directory,
+            NewNode::Symlink(target) => xfs::NewNode::Symlink(target),
+        };
+        let Ownership { mode, uid, gid } = ownership;
+        Ok(InodeNumber(self.0.create(directory.0, name, node, xfs::Ownership { mode, uid, gid })?))
     }
 
-    fn unlink(&mut self, _: InodeNumber, _: &[u8]) -> Result<()> {
-        refuse()
+    fn link(&mut self, directory: InodeNumber, name: &[u8], inode: InodeNumber) -> Result<()> {
+        Ok(self.0.link(directory.0, name, inode.0)?)
     }
 
-    fn remove_dir(&mut self, _: InodeNumber, _: &[u8]) -> Result<()> {
-        refuse()
+    fn unlink(&mut self, directory: InodeNumber, name: &[u8]) -> Result<()> {
+        Ok(self.0.unlink(directory.0, name)?)
     }
 
-    fn rename(&mut self, _: InodeNumber, _: &[u8], _: InodeNumber, _: &[u8]) -> Result<()> {
-        refuse()
+    fn remove_dir(&mut self, directory: InodeNumber, name: &[u8]) -> Result<()> {
+        Ok(self.0.remove_dir(directory.0, name)?)
     }
 
-    fn write_at(&mut self, _: InodeNumber, _: u64, _: &[u8]) -> Result<()> {
-        refuse()
+    fn rename(&mut self, from: InodeNumber, from_name: &[u8], to: InodeNumber, to_name: &[u8]) -> Result<()> {
+        Ok(self.0.rename(from.0, from_name, to.0, to_name)?)
     }
 
-    fn set_len(&mut self, _: InodeNumber, _: u64) -> Result<()> {
-        refuse()
+    fn write_at(&mut self, inode: InodeNumber, offset: u64, data: &[u8]) -> Result<()> {
+        Ok(self.0.write_at(inode.0, offset, data)?)
     }
 
-    fn set_mode(&mut self, _: InodeNumber, _: u32) -> Result<()> {
-        refuse()
+    fn set_len(&mut self, inode: InodeNumber, len: u64) -> Result<()> {
+        Ok(self.0.set_len(inode.0, len)?)
     }
 
-    fn set_owner(&mut self, _: InodeNumber, _: u32, _: u32) -> Result<()> {
-        refuse()
+    fn set_mode(&mut self, inode: InodeNumber, mode: u32) -> Result<()> {
+        Ok(self.0.set_mode(inode.0, mode)?)
     }
 
-    fn set_times(&mut self, _: InodeNumber, _: Timestamp, _: Timestamp) -> Result<()> {
-        refuse()
+    fn set_owner(&mut self, inode: InodeNumber, uid: u32, gid: u32) -> Result<()> {
+        Ok(self.0.set_owner(inode.0, uid, gid)?)
     }
 
-    fn set_xattr(&mut self, _: InodeNumber, _: &[u8], _: &[u8]) -> Result<()> {
-        refuse()
+    fn set_times(&mut self, inode: InodeNumber, accessed: Timestamp, modified: Timestamp) -> Result<()> {
+        Ok(self.0.set_times(inode.0, to_xfs(accessed), to_xfs(modified))?)
     }
 
-    fn remove_xattr(&mut self, _: InodeNumber, _: &[u8]) -> Result<()> {
-        refuse()
+    fn set_xattr(&mut self, inode: InodeNumber, name: &[u8], value: &[u8]) -> Result<()> {
+        Ok(self.0.set_xattr(inode.0, name, value)?)
+    }
+
+    fn remove_xattr(&mut self, inode: InodeNumber, name: &[u8]) -> Result<()> {
+        Ok(self.0.remove_xattr(inode.0, name)?)
     }
 
     fn scrub(&mut self) -> Result<ScrubReport> {
-        refuse()
+        Ok(ScrubReport { bytes_zeroed: self.0.scrub()?.bytes_zeroed })
     }
 
     fn flush(&mut self) -> Result<()> {
-        Ok(())
+        Ok(self.0.flush()?)
     }
 }

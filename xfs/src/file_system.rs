@@ -1,14 +1,19 @@
 //! An open file system: how it is opened and flushed.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use block::{ReadAt, WriteAt};
 
+use crate::group::Group;
 use crate::listing::Known;
 use crate::metadata::Timestamp;
 use crate::store::{Device, Store};
 use crate::superblock::{self, Superblock};
 use crate::{Error, Result};
+
+/// Groups that are looked at when a file system is opened for writing.
+const MAX_GROUPS: u32 = 1 << 16;
 
 /// How a file system is to be opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,13 +25,27 @@ pub struct OpenOptions {
 }
 
 /// An XFS file system on a device.
+///
+/// Reading takes `&self` and may be done from many threads. Contents of files are written to the device at once;
+/// everything else stays in memory until [`FileSystem::flush`], so that a file system that is dropped unflushed may
+/// hold new contents in blocks that others still have. Whoever needs all or nothing puts an overlay or a transaction below.
+///
+/// When a change fails half way (the device failed, or the image turned out to be corrupt), the file system is
+/// poisoned: nothing more is changed or flushed, [`Error::Poisoned`].
 #[derive(Debug)]
 pub struct FileSystem {
     pub(crate) sb: Superblock,
     pub(crate) store: Store,
     pub(crate) known: Known,
     pub(crate) clock: Timestamp,
+    /// The groups that were needed for changes.
+    pub(crate) groups: BTreeMap<u32, Group>,
+    /// What the superblock counts of each of them: inodes, free inodes, free blocks.
+    pub(crate) counted_before: HashMap<u32, ((u32, u32), u64)>,
+    /// Inodes whose extents changed.
+    pub(crate) touched: BTreeSet<u64>,
     pub(crate) read_only: Option<String>,
+    pub(crate) poisoned: bool,
 }
 
 impl FileSystem {
@@ -66,7 +85,17 @@ impl FileSystem {
         let sb = Superblock::decode(&raw, len)?;
         let store = Store::new(device, sb.block_size, sb.blocks);
         let clock = options.clock.unwrap_or_default();
-        let mut fs = Self { sb, store, known: Known::default(), clock, read_only: None };
+        let mut fs = Self {
+            sb,
+            store,
+            known: Known::default(),
+            clock,
+            groups: BTreeMap::new(),
+            counted_before: HashMap::new(),
+            touched: BTreeSet::new(),
+            read_only: None,
+            poisoned: false,
+        };
         fs.read_only = fs.why_read_only(options)?;
         fs.check_directory(fs.sb.root_inode)?;
         Ok(fs)
@@ -82,6 +111,22 @@ impl FileSystem {
         if let Some(reason) = self.sb.read_only_reason() {
             return Ok(Some(reason));
         }
-        Ok(self.clean_log()?.err().map(str::to_owned))
+        if let Err(reason) = self.clean_log()? {
+            return Ok(Some(reason.to_owned()));
+        }
+        if self.sb.ag_count > MAX_GROUPS {
+            return Ok(Some(format!("writing is not supported with more than {MAX_GROUPS} groups")));
+        }
+        for group in 0..self.sb.ag_count {
+            let inodes = self.header_sector(group, 2)?;
+            if !inodes.starts_with(b"XAGI")
+                || inodes.get(40..296).is_none_or(|lists| lists.iter().any(|byte| *byte != 0xff))
+            {
+                let reason =
+                    "it holds files that were deleted while open; mount it once, or boot the guest and shut it down";
+                return Ok(Some(reason.to_owned()));
+            }
+        }
+        Ok(None)
     }
 }

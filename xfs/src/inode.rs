@@ -14,7 +14,6 @@ const BIGTIME_EPOCH: i128 = 1 << 31;
 pub(crate) const NULL_AGINO: u32 = u32::MAX;
 
 pub(crate) mod flags2 {
-    pub(crate) const REFLINK: u64 = 2;
     pub(crate) const BIGTIME: u64 = 8;
     pub(crate) const NREXT64: u64 = 16;
 }

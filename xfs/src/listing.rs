@@ -1,6 +1,6 @@
 //! Directories in memory. All changes to a directory are made here; it is written anew, once, when changes are flushed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Result;
@@ -20,12 +20,11 @@ pub(crate) struct Directory {
     slots: Vec<Option<Entry>>,
     by_name: HashMap<Vec<u8>, usize>,
     pub(crate) has_leftovers: bool,
-    pub(crate) changed: bool,
 }
 
 impl Directory {
     pub(crate) fn new(parent: u64) -> Self {
-        Self { parent, changed: true, ..Self::default() }
+        Self { parent, ..Self::default() }
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -41,13 +40,11 @@ impl Directory {
     }
 
     pub(crate) fn insert(&mut self, entry: Entry) {
-        self.changed = true;
         self.by_name.insert(entry.name.clone(), self.slots.len());
         self.slots.push(Some(entry));
     }
 
     pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Entry> {
-        self.changed = true;
         let slot = self.by_name.remove(name)?;
         let entry = self.slots.get_mut(slot)?.take();
         if self.slots.len() > 64 && self.by_name.len() < self.slots.len() / 2 {
@@ -63,15 +60,25 @@ impl Directory {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     clean: Mutex<(HashMap<u64, Arc<Directory>>, usize)>,
-    changed: HashMap<u64, Directory>,
+    pub(crate) changed: BTreeMap<u64, Arc<Directory>>,
     extents: Mutex<Option<(Inode, Arc<Extents>)>>,
+}
+
+impl Known {
+    /// Drops what is known of a directory that has not changed.
+    pub(crate) fn forget(&mut self, number: u64) {
+        let clean = self.clean.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = clean.0.remove(&number) {
+            clean.1 -= directory.len() + 1;
+        }
+    }
 }
 
 impl FileSystem {
     /// A directory, as it is now.
     pub(crate) fn listing(&self, number: u64) -> Result<Arc<Directory>> {
         if let Some(directory) = self.known.changed.get(&number) {
-            return Ok(Arc::new(directory.clone()));
+            return Ok(Arc::clone(directory));
         }
         if let Some(directory) = self.known.clean.lock().unwrap_or_else(PoisonError::into_inner).0.get(&number) {
             return Ok(Arc::clone(directory));
@@ -84,6 +91,18 @@ impl FileSystem {
         clean.1 += directory.len() + 1;
         clean.0.insert(number, Arc::clone(&directory));
         Ok(directory)
+    }
+
+    /// A directory, to be changed.
+    pub(crate) fn listing_mut(&mut self, number: u64) -> Result<&mut Directory> {
+        if !self.known.changed.contains_key(&number) {
+            let directory = self.listing(number)?;
+            self.known.forget(number);
+            self.known.changed.insert(number, directory);
+        }
+        self.store.note_change();
+        let directory = self.known.changed.get_mut(&number).ok_or(crate::Error::Poisoned)?;
+        Ok(Arc::make_mut(directory))
     }
 
     fn load_directory(&self, number: u64) -> Result<Directory> {

@@ -7,8 +7,8 @@ use crate::Result;
 use crate::bytes::be32;
 use crate::file_system::FileSystem;
 
-const SECTOR: usize = 512;
-const MAGIC: u32 = 0xfeed_babe;
+pub(crate) const SECTOR: usize = 512;
+pub(crate) const MAGIC: u32 = 0xfeed_babe;
 const UNMOUNT: u8 = 0x20;
 /// Bytes of log that one sector of a record's header stands for.
 const HEADER_COVERS: usize = 32 << 10;
@@ -85,6 +85,6 @@ impl FileSystem {
 }
 
 /// The round in which a sector of the log was written.
-fn round(sector: &[u8]) -> u32 {
+pub(crate) fn round(sector: &[u8]) -> u32 {
     if be32(sector, 0) == MAGIC { be32(sector, 4) } else { be32(sector, 0) }
 }

@@ -143,18 +143,3 @@ pub struct Ownership {
     /// Group.
     pub gid: u32,
 }
-
-/// How full a file system is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Statfs {
-    /// Bytes in a block.
-    pub block_size: u32,
-    /// Blocks in all.
-    pub blocks: u64,
-    /// Blocks that hold nothing.
-    pub free_blocks: u64,
-    /// Inodes in all.
-    pub inodes: u64,
-    /// Inodes that are not in use.
-    pub free_inodes: u64,
-}

@@ -24,7 +24,6 @@ pub(crate) mod incompat {
     pub(crate) const BIGTIME: u32 = 8;
     pub(crate) const NEEDSREPAIR: u32 = 0x10;
     pub(crate) const NREXT64: u32 = 0x20;
-    pub(crate) const EXCHRANGE: u32 = 0x40;
     pub(crate) const PARENT: u32 = 0x80;
 }
 
@@ -184,7 +183,7 @@ impl Superblock {
         if self.has_incompat(incompat::PARENT) {
             return refuse("parent pointers");
         }
-        if self.has_incompat(incompat::EXCHRANGE) && self.log_incompat != 0 {
+        if self.log_incompat != 0 {
             return refuse("features of the log that are in use");
         }
         if be64(&self.raw, 16) != 0 {
@@ -203,10 +202,6 @@ impl Superblock {
             return refuse("an old format of log or counters");
         }
         None
-    }
-
-    pub(crate) fn is_case_insensitive(&self) -> bool {
-        self.version & VERSION_BITS_ASCII_CI != 0
     }
 
     /// How many blocks a group has: the last may have fewer.

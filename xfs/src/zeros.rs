@@ -10,7 +10,6 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     }) && rest.iter().all(|byte| *byte == 0)
 }
 
-#[cfg(test)]
 /// Makes all bytes zeros and returns how many were not.
 pub(crate) fn clear(bytes: &mut [u8]) -> u64 {
     if is_zero(bytes) {

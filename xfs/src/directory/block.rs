@@ -4,14 +4,6 @@ use super::{DirFormat, Entry, Listing, is_name, tail};
 use crate::bytes::{be16, be32, be64};
 use crate::zeros;
 
-/// A block that is to be written: entries in it, by their places.
-#[derive(Debug, Clone)]
-pub(crate) struct DirBlock {
-    pub(crate) bytes: Vec<u8>,
-    /// How long the free space at its end is.
-    pub(crate) free: usize,
-}
-
 /// Reads the entries of a block, with `.` and `..` left out.
 pub(super) fn decode(
     bytes: &[u8],

@@ -2,7 +2,9 @@
 //! serve finding, are not needed for that.
 
 mod block;
+pub(crate) mod build;
 mod short;
+mod write;
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Extended attributes. "Extended Attributes": in the inode, in leaf blocks, and values in blocks of their own.
 
 mod leaf;
+mod write;
 
 use crate::bytes::{be16, be32, be64, checksum, le32, uuid};
 use crate::extents::Extents;
