@@ -60,6 +60,9 @@ pub(crate) struct Open {
     /// Folder where a backing file may be, besides the image's own (may be repeated)
     #[arg(long, value_name = "DIR")]
     pub(crate) backing_dir: Vec<PathBuf>,
+    /// File that holds the passphrase of an encrypted image, all of its bytes (repeated: that of its backing file, and so on)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Vec<PathBuf>,
 }
 
 /// Which operations.
@@ -102,6 +105,9 @@ pub(crate) struct Seal {
     /// Compress OUT
     #[arg(long, value_name = "TYPE", requires = "output")]
     pub(crate) compress: Option<Compress>,
+    /// Write OUT without encryption where IMAGE is encrypted; otherwise it is encrypted with the same passphrase
+    #[arg(long, requires = "output")]
+    pub(crate) decrypt: bool,
     /// Do everything but write: the report is exact
     #[arg(short = 'n', long, alias = "dryrun")]
     pub(crate) dry_run: bool,

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use block::{Access, HostFile, LogFile, Overlay, ReadAt, Staged, WriteAt};
 use qcow2::{Backing, Image, Transaction};
 
 use crate::args::{Format, Open};
+use crate::secret::Passphrases;
 
 /// A disk that can be changed, and whose changes are kept only if that is said in the end.
 pub(crate) enum Disk {
@@ -29,7 +30,7 @@ impl Disk {
             }
             return Ok(Self::RawReadOnly(Arc::new(Overlay::new(open_raw(path, options)?))));
         }
-        let image = Image::open(path, &open_options(options).writable(in_place)).with_context(opening)?;
+        let image = open_image(path, options, in_place)?;
         Ok(Self::Qcow2(Arc::new(image.begin().with_context(opening)?)))
     }
 
@@ -51,10 +52,9 @@ impl Disk {
 
 /// Opens an image as a disk that is only read.
 pub(crate) fn open_read_only(path: &Path, options: &Open) -> Result<Arc<dyn ReadAt>> {
-    let opening = || format!("cannot open {}", path.display());
     Ok(match format(path, options)? {
         Format::Raw => open_raw(path, options)?,
-        Format::Qcow2 => Arc::new(Image::open(path, &open_options(options)).with_context(opening)?),
+        Format::Qcow2 => Arc::new(open_image(path, options, false)?),
     })
 }
 
@@ -80,8 +80,15 @@ fn open_raw(path: &Path, options: &Open) -> Result<Arc<dyn ReadAt>> {
 }
 
 /// The image's own folder is always one where a backing file may be.
-fn open_options(options: &Open) -> qcow2::OpenOptions {
-    qcow2::OpenOptions::new().backing(Backing::Within(options.backing_dir.clone()))
+fn open_image(path: &Path, options: &Open, writable: bool) -> Result<Image> {
+    let passphrases = Passphrases::from_files(&options.passphrase_file)?;
+    let backing = Backing::Within(options.backing_dir.clone());
+    let open = passphrases.give(qcow2::OpenOptions::new().backing(backing)).writable(writable);
+    let image = Image::open(path, &open).with_context(|| format!("cannot open {}", path.display()))?;
+    if image.is_encrypted() && options.passphrase_file.is_empty() {
+        bail!("cannot open {}: it is encrypted, and --passphrase-file does not tell with what", path.display());
+    }
+    Ok(image)
 }
 
 fn format(path: &Path, options: &Open) -> Result<Format> {
@@ -107,10 +114,7 @@ pub(crate) fn probe(path: &Path) -> Result<Format> {
         b"QED\0" => "QED",
         _ => return Ok(Format::Raw),
     };
-    anyhow::bail!(
-        "cannot open {}: it is a {other} image; convert it with `qemu-img convert -O qcow2` first",
-        path.display()
-    )
+    bail!("cannot open {}: it is a {other} image; convert it with `qemu-img convert -O qcow2` first", path.display())
 }
 
 /// Bytes of disk that a file takes.

@@ -6,13 +6,14 @@ mod commands;
 mod disk;
 mod exit_code;
 mod render;
+mod secret;
 
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
     // `image` ends as qemu-img does.
     let is_image = std::env::args_os().nth(1).is_some_and(|command| command == "image");
-    let args = match args::Args::try_parse() {
+    let mut args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
             // Nobody is left to be told that this cannot be printed.
@@ -20,7 +21,7 @@ fn main() -> std::process::ExitCode {
             return exit_code::of_usage(&error, is_image);
         }
     };
-    match commands::run(&args) {
+    match commands::run(&mut args) {
         Ok(code) => code,
         Err(error) => {
             // Whoever reads our output has had enough (`head`): not worth a word.

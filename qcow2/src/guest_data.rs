@@ -35,6 +35,11 @@ impl Image {
         self.write_data(self.geometry.host_offset(host), bytes)
     }
 
+    /// Whether what the disk holds is encrypted in the file.
+    pub fn is_encrypted(&self) -> bool {
+        self.crypt.is_some()
+    }
+
     /// Fails where the image is encrypted and no passphrase was given.
     pub(crate) fn check_unlocked(&self) -> Result<()> {
         self.crypt.as_ref().map_or(Ok(()), |crypt| crypt.check_unlocked())

@@ -11,6 +11,7 @@ pub(crate) use bitmap_actions::{BitmapAction, BitmapActions};
 pub(crate) use change::{Bitmap, Commit, Preallocation, Resize, ResizeBy, Snapshot};
 
 use super::Format;
+use crate::secret::Passphrases;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
@@ -48,7 +49,7 @@ pub(crate) enum Output {
 }
 
 /// Which image is read, and how.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Source {
     /// The image's format; by default it is told by the file's first bytes
     #[arg(short = 'f', long, value_name = "FORMAT")]
@@ -59,6 +60,15 @@ pub(crate) struct Source {
     /// Folder where a backing file or a data file may be, besides the image's own (may be repeated)
     #[arg(long, value_name = "DIR")]
     pub(crate) backing_dir: Vec<PathBuf>,
+    /// A passphrase, and a name for it: secret,id=ID,file=FILE (may be repeated)
+    #[arg(long = "object", value_name = "SECRET")]
+    pub(crate) objects: Vec<String>,
+    /// IMAGE is not a name but options: driver=qcow2,encrypt.key-secret=ID,file.filename=FILE
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) image_opts: bool,
+    /// Those that the image's options tell.
+    #[arg(skip)]
+    pub(crate) passphrases: Passphrases,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -129,6 +139,9 @@ pub(crate) struct Compare {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) source: Source,
+    /// Those that the other image's options tell.
+    #[arg(skip)]
+    pub(crate) second_passphrases: Passphrases,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -141,12 +154,15 @@ pub(crate) struct Create {
     /// Format of the image
     #[arg(short = 'f', long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) format: Format,
-    /// Options of the format: cluster_size, refcount_bits, extended_l2, compression_type
+    /// Options of the format: cluster_size, refcount_bits, extended_l2, compression_type, encrypt.format, encrypt.key-secret
     #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
     /// Print errors only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// A passphrase, and a name for it: secret,id=ID,file=FILE (may be repeated)
+    #[arg(long = "object", value_name = "SECRET")]
+    pub(crate) objects: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -158,7 +174,7 @@ pub(crate) struct Convert {
     /// Format of the new image
     #[arg(short = 'O', value_name = "FORMAT", default_value = "raw")]
     pub(crate) target_format: Format,
-    /// Options of the format: cluster_size, refcount_bits, extended_l2, compression_type
+    /// Options of the format: cluster_size, refcount_bits, extended_l2, compression_type, encrypt.format, encrypt.key-secret
     #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
     /// Compress the new image

@@ -24,8 +24,8 @@ use guest::{Guest, OpenOptions, Timestamp};
 use crate::args::{Args, Command, Open};
 use crate::disk;
 
-pub(crate) fn run(args: &Args) -> Result<ProcessExitCode> {
-    let code = match &args.command {
+pub(crate) fn run(args: &mut Args) -> Result<ProcessExitCode> {
+    let code = match &mut args.command {
         Command::Seal(args) => seal::run(args),
         Command::Customize(args) => customize::run(args),
         Command::Audit(args) => audit::run(args),

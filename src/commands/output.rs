@@ -4,14 +4,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use block::{ExtentKind, HostFile, ReadAt, Storage, WriteAt};
-use qcow2::{Compression, CreateOptions};
+use qcow2::{Compression, CreateOptions, LuksOptions};
 
 use crate::args::{Compress, Format, Seal};
 use crate::disk::Disk;
+use crate::exit_code::Usage;
 use crate::render::progress::Progress;
+use crate::secret;
+
+/// How the new image of what is on `disk` is to be encrypted: with the same passphrase where the old one is.
+pub(super) fn encryption(disk: &Disk, args: &Seal) -> Result<Option<LuksOptions>> {
+    let encrypted = disk.transaction().is_some_and(|transaction| transaction.image().is_encrypted());
+    let Some(passphrase) = args.open.passphrase_file.first().filter(|_| encrypted && !args.decrypt) else {
+        return Ok(None);
+    };
+    if args.output_format == Some(Format::Raw) || args.compress.is_some() {
+        let form = if args.compress.is_some() { "compressed" } else { "raw" };
+        return Err(Usage(format!("a {form} image cannot be encrypted as this one is: --decrypt allows it")).into());
+    }
+    Ok(Some(LuksOptions::new(secret::from_file(passphrase)?)))
+}
 
 /// Writes what is on `disk` to `output`. A crash leaves no file of that name, or the old one, or the whole new one.
-pub(super) fn write(disk: &Disk, output: &Path, args: &Seal) -> Result<()> {
+pub(super) fn write(disk: &Disk, output: &Path, encryption: Option<LuksOptions>, args: &Seal) -> Result<()> {
     if output.exists() && !args.force {
         bail!("{} exists already; --force replaces it", output.display());
     }
@@ -20,7 +35,7 @@ pub(super) fn write(disk: &Disk, output: &Path, args: &Seal) -> Result<()> {
         Compress::Zlib => Compression::Zlib,
         Compress::Zstd => Compression::Zstd,
     });
-    let options = CreateOptions::new().compression(compression);
+    let options = CreateOptions::new().compression(compression).encryption(encryption);
     let progress = Progress::bytes("writing", device.len(), args.print.quiet || args.print.json);
     write_new(output, &*device, args.output_format.unwrap_or(Format::Qcow2), &options, &progress)
 }

@@ -96,6 +96,7 @@ pub(super) fn perform(
 fn seal_one(image: &Path, args: &Seal, selection: &Selection, options: &Options) -> Result<ImageReport> {
     let in_place = !args.dry_run && args.output.is_none();
     let disk = Disk::open(image, &args.open, in_place)?;
+    let encryption = output::encryption(&disk, args)?;
     let mut kept = Vec::new();
     if let Some(transaction) = disk.transaction() {
         let info = transaction.image().info()?;
@@ -129,7 +130,7 @@ fn seal_one(image: &Path, args: &Seal, selection: &Selection, options: &Options)
     }
     match &args.output {
         Some(output) => {
-            output::write(&disk, output, args)?;
+            output::write(&disk, output, encryption, args)?;
             report.output = Some(output.display().to_string());
             report.scrubbed.host_bytes_after = allocated_bytes(output)?;
         }

@@ -59,6 +59,9 @@ pub(crate) fn info(described: &Description) {
     println!("virtual size: {} ({} bytes)", bytes(described.virtual_size), described.virtual_size);
     println!("disk size: {}", bytes(described.actual_size));
     let Some(info) = &described.qcow2 else { return };
+    if info.encrypt.is_some() {
+        println!("encrypted: yes");
+    }
     println!("cluster size: {}", info.cluster_size);
     if let Some(name) = &info.backing_filename {
         println!("backing file: {}", escape(name));
@@ -71,6 +74,15 @@ pub(crate) fn info(described: &Description) {
     println!("refcount bits: {}", info.refcount_bits);
     println!("lazy refcounts: {}", info.lazy_refcounts);
     println!("extended l2: {}", info.extended_l2);
+    if let Some(encrypt) = &info.encrypt {
+        let (cipher, mode, iv) = (&encrypt.cipher_alg, &encrypt.cipher_mode, &encrypt.ivgen_alg);
+        println!("encryption: LUKS, {cipher} in {mode} mode with {iv} IVs, {}, {}", encrypt.hash_alg, encrypt.uuid);
+        for (index, slot) in encrypt.slots.iter().enumerate() {
+            if let Some(iterations) = slot.iters {
+                println!("key slot {index}: {iterations} iterations");
+            }
+        }
+    }
     println!("dirty: {}", info.dirty_flag);
     println!("corrupt: {}", info.corrupt);
     snapshots(&info.snapshots);

@@ -74,7 +74,8 @@ fn open_base(base: &Base, len: u64, source: &Source) -> qcow2::Result<Box<dyn Wr
         }
         return Ok(Box::new(file));
     }
-    let mut image = Image::open(&base.path, &open_options(source).writable(true))?;
+    let source = Source { passphrases: source.passphrases.below(base.depth), ..source.clone() };
+    let mut image = Image::open(&base.path, &open_options(&source).writable(true))?;
     if image.len() < len {
         image.resize(len)?;
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use super::open_disk;
-use crate::args::image::Compare;
+use crate::args::image::{Compare, Source};
 use crate::render::progress::Progress;
 use crate::render::{image, text};
 
@@ -33,7 +33,8 @@ pub(super) fn run(args: &Compare) -> Result<ExitCode> {
 
 fn compare(args: &Compare) -> Result<Option<u64>> {
     let first = open_disk(&args.first, args.source.format, &args.source)?;
-    let second = open_disk(&args.second, args.second_format, &args.source)?;
+    let of_second = Source { passphrases: args.second_passphrases.clone(), ..args.source.clone() };
+    let second = open_disk(&args.second, args.second_format, &of_second)?;
     if first.len() != second.len() && !args.quiet {
         image::line("Warning: Image size mismatch!");
     }

@@ -14,7 +14,7 @@ use crate::commands::output;
 use crate::render::progress::Progress;
 
 pub(super) fn run(args: &Convert) -> Result<ExitCode> {
-    let mut read = options::read(&args.options, args.target_format, args.compress)?;
+    let mut read = options::read(&args.options, args.target_format, args.compress, &args.source.objects)?;
     if let Some(threads) = args.threads {
         read = read.threads(threads);
     }

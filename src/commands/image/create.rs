@@ -30,7 +30,7 @@ impl ReadAt for Empty {
 }
 
 pub(super) fn run(args: &Create) -> Result<ExitCode> {
-    let read = options::read(&args.options, args.format, false)?;
+    let read = options::read(&args.options, args.format, false, &args.objects)?;
     // As in QEMU, a disk is whole sectors long.
     let disk = Empty(args.size.next_multiple_of(512));
     convert::write(&disk, &args.image, args.format, &read, &Progress::bytes("writing", 0, true))?;

@@ -107,6 +107,9 @@ fn to_json(described: &Description) -> Value {
     set("format", json!("qcow2"));
     set("cluster-size", json!(info.cluster_size));
     set("dirty-flag", json!(info.dirty_flag));
+    if info.encrypt.is_some() {
+        set("encrypted", json!(true));
+    }
     if !info.snapshots.is_empty() {
         set("snapshots", json!(info.snapshots));
     }
@@ -127,6 +130,9 @@ fn specific(info: &ImageInfo) -> Value {
     let mut set = |key: &str, value: Value| data.insert(key.to_owned(), value);
     set("compression-type", json!(info.compression_type));
     set("refcount-bits", json!(info.refcount_bits));
+    if let Some(encrypt) = &info.encrypt {
+        set("encrypt", json!(encrypt));
+    }
     if info.version < 3 {
         set("compat", json!("0.10"));
         return Value::Object(data);

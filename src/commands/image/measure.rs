@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn measure(args: &Args) -> Result<Measure> {
-    let options = options::read(&args.options, args.target_format, false)?;
+    let options = options::read(&args.options, args.target_format, false, &args.source.objects)?;
     let raw = |len| Measure { required: len, fully_allocated: len, bitmaps: None };
     let Some(path) = &args.image else {
         let size = args.size.unwrap_or_default();

@@ -9,6 +9,7 @@ mod create;
 mod info;
 mod map;
 mod measure;
+mod names;
 mod options;
 mod resize;
 mod snapshot;
@@ -27,7 +28,8 @@ use crate::args::Format;
 use crate::args::image::{Image, Source};
 use crate::disk;
 
-pub(crate) fn run(args: &Image) -> Result<ExitCode> {
+pub(crate) fn run(args: &mut Image) -> Result<ExitCode> {
+    names::resolve(args)?;
     match args {
         Image::Info(args) => info::run(args),
         Image::Check(args) => check::run(args),
@@ -53,10 +55,11 @@ fn format(path: &Path, format: Option<Format>) -> Result<Format> {
 /// How an image is opened for reading what its disk holds.
 fn open_options(source: &Source) -> OpenOptions {
     let folders = source.backing_dir.clone();
-    OpenOptions::new()
+    let options = OpenOptions::new()
         .unlocked(source.force_share)
         .backing(Backing::Within(folders.clone()))
-        .data_file(DataFile::Within(folders))
+        .data_file(DataFile::Within(folders));
+    source.passphrases.give(options)
 }
 
 /// Opens an image that is described, but not read.

@@ -6,9 +6,11 @@ use qcow2::{Compression, CreateOptions};
 use crate::args::Format;
 use crate::args::image::size;
 use crate::exit_code::Usage;
+use crate::secret::{EncryptOptions, Secrets};
 
 /// Reads the options of a new image in `format`.
-pub(super) fn read(options: &[String], format: Format, compress: bool) -> Result<CreateOptions> {
+pub(super) fn read(options: &[String], format: Format, compress: bool, objects: &[String]) -> Result<CreateOptions> {
+    let mut encrypt = EncryptOptions::default();
     let mut read = CreateOptions::new();
     let mut compression = Compression::Zlib;
     for option in options {
@@ -16,6 +18,10 @@ pub(super) fn read(options: &[String], format: Format, compress: bool) -> Result
         let wrong = || Usage(format!("option {name} cannot be {value:?}"));
         if format == Format::Raw {
             return Err(Usage(format!("raw images have no option {name}")).into());
+        }
+        if let Some(name) = name.strip_prefix("encrypt.") {
+            encrypt.take(name, value)?;
+            continue;
         }
         read = match (name, value) {
             ("cluster_size", value) => read.cluster_size(size(value).map_err(|_| wrong())?),
@@ -37,5 +43,6 @@ pub(super) fn read(options: &[String], format: Format, compress: bool) -> Result
     if compress && format == Format::Raw {
         return Err(Usage("raw images cannot be compressed".to_owned()).into());
     }
-    Ok(read.compression(compress.then_some(compression)))
+    let encryption = encrypt.finish(&Secrets::read(objects)?)?;
+    Ok(read.encryption(encryption).compression(compress.then_some(compression)))
 }
