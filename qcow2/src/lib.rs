@@ -17,7 +17,8 @@
 //!
 //! Versions 2 and 3, cluster sizes from 512 bytes to 2 MiB, refcounts of 1 to 64 bits, extended L2 entries, zlib and
 //! zstd clusters, backing files (qcow2 and raw) and external data files are handled; images with an external data file are
-//! written in place, and not in transactions. Encryption is refused by name. What an image names on the host is opened
+//! written in place, and not in transactions. Images encrypted
+//! with LUKS are read, written and made with the feature `luks`; the legacy AES encryption is refused by name. What an image names on the host is opened
 //! only where [`Backing`] and [`DataFile`] allow it.
 //!
 //! ```no_run
