@@ -7,7 +7,7 @@ use crate::oracle::{Random, assert_contents, check, disk, oracle_missing, path, 
 use block::{WriteAt, read_vec};
 use qcow2::{Backing, Image, OpenOptions};
 
-const LEN: usize = 3 << 20;
+const LEN: usize = 3 << 19;
 
 fn writable() -> OpenOptions {
     OpenOptions::new().writable(true).backing(Backing::Within(Vec::new()))

@@ -176,12 +176,11 @@ impl<'a> Run<'a> {
     fn by_qemu(&mut self) {
         self.log.push("by QEMU".to_owned());
         let mut operations = self.operations();
-        // Version 2 cannot unmap what is to be compressed; with extended L2, QEMU leaves a wrong COPIED flag where it was.
-        let Geometry { data_file, version_2, extended_l2, .. } = self.geometry;
-        if data_file.is_none() && !version_2 && !extended_l2 {
+        // Version 2 cannot unmap what is to be compressed. QEMU forgets that the host cluster that it would compress into next
+        // was freed meanwhile, and then uses it twice: so nothing is compressed after anything else was.
+        if self.geometry.data_file.is_none() && !self.geometry.version_2 {
             let (len, cluster_size) = (self.model.len(), self.geometry.cluster_size as usize);
-            operations
-                .extend((0..3).filter_map(|_| Operation::random_compression(&mut self.random, len, cluster_size)));
+            operations.extend(Operation::random_compression(&mut self.random, len, cluster_size));
             self.log.push(format!("{operations:?}"));
         }
         self.apply_to_model(&operations);
