@@ -12,19 +12,27 @@ use crate::quota::RESERVED_BLOCKS;
 use crate::{Error, Result};
 
 impl FileSystem {
-    /// Fails, before anything is changed, where fewer than `count` blocks are free.
+    /// Fails, before anything is changed, where fewer than `count` clusters are free.
     pub(crate) fn require_blocks(&self, count: u64) -> Result<()> {
         let count = if self.counts_usage() { count + RESERVED_BLOCKS } else { count };
         if self.free_blocks() < count { Err(Error::NoSpace("blocks")) } else { Ok(()) }
     }
 
-    /// Takes from 1 to `want` free blocks that follow each other: at `goal` if that is free, else near it, else
-    /// wherever there are enough of them, else the longest run there is.
+    /// Takes from 1 to `want` free blocks that follow each other, as [`Self::allocate_clusters`] does. Those left of the
+    /// last cluster are nobody's.
     pub(crate) fn allocate_blocks(&mut self, goal: u64, want: u32) -> Result<Range<u64>> {
-        let want = want.clamp(1, self.superblock.blocks_per_group);
+        let blocks = self.allocate_clusters(goal, want.div_ceil(self.superblock.cluster_ratio))?;
+        Ok(blocks.start..blocks.end.min(blocks.start + u64::from(want.max(1))))
+    }
+
+    /// Takes from 1 to `want` free clusters that follow each other: at `goal` if that is free, else near it, else
+    /// wherever there are enough of them, else the longest run there is.
+    pub(crate) fn allocate_clusters(&mut self, goal: u64, want: u32) -> Result<Range<u64>> {
+        let ratio = self.superblock.cluster_ratio;
+        let want = want.clamp(1, self.superblock.blocks_per_group / ratio);
         let goal = if self.superblock.group_of_block(goal).is_ok() { goal } else { self.superblock.first_data_block };
         let goal_group = self.superblock.group_of_block(goal)?;
-        let goal_bit = (goal - self.superblock.group_first_block(goal_group)) as u32;
+        let goal_bit = (goal - self.superblock.group_first_block(goal_group)) as u32 / ratio;
         let goal_free = self.group(goal_group)?.free_blocks > 0;
         if goal_free && !self.group(goal_group)?.flags.contains(GroupFlags::BLOCK_UNINIT) {
             let clusters = self.superblock.group_clusters(goal_group);
@@ -49,7 +57,7 @@ impl FileSystem {
         }
     }
 
-    /// Gives blocks back. They must be in use, and not the format's own.
+    /// Gives blocks back, with all of their clusters. They must be in use, and not the format's own.
     pub(crate) fn free_blocks_run(&mut self, start: u64, len: u64) -> Result<()> {
         let wrong = |expected: &str| {
             Error::corrupt(
@@ -63,12 +71,18 @@ impl FileSystem {
         if overlapping(self.system_blocks(), start..end).next().is_some() {
             return Err(wrong("are not the file system's own"));
         }
+        if let Some(deferred) = &mut self.deferred_frees {
+            deferred.push(start..end);
+            self.cache.forget(start, len);
+            return Ok(());
+        }
         let mut from = start;
         while from < end {
             let group = self.superblock.group_of_block(from)?;
             let blocks = self.superblock.group_blocks(group);
             let to = end.min(blocks.end);
-            let bits = (from - blocks.start) as u32..(to - blocks.start) as u32;
+            let ratio = self.superblock.cluster_ratio;
+            let bits = (from - blocks.start) as u32 / ratio..((to - blocks.start) as u32).div_ceil(ratio);
             let block_bitmap = self.block_bitmap(group)?;
             if bitmap::find_clear(&block_bitmap, bits.clone()).is_some() {
                 return Err(wrong("are in use"));
@@ -82,6 +96,43 @@ impl FileSystem {
         }
         self.cache.forget(start, len);
         Ok(())
+    }
+
+    /// Marks blocks as in use or as free, whatever they were, and returns those that were not so before. For who knows
+    /// whose they are.
+    pub(crate) fn mark_blocks(&mut self, blocks: Range<u64>, used: bool) -> Result<Vec<Range<u64>>> {
+        if overlapping(self.system_blocks(), blocks.clone()).next().is_some() {
+            let expected = "blocks of files are not the file system's own";
+            return Err(Error::corrupt("block bitmap", format_args!("blocks {blocks:?}"), expected));
+        }
+        let ratio = self.superblock.cluster_ratio;
+        let mut changed = Vec::new();
+        let mut from = blocks.start;
+        while from < blocks.end {
+            let group = self.superblock.group_of_block(from)?;
+            let all = self.superblock.group_blocks(group);
+            let to = blocks.end.min(all.end);
+            let bits = (from - all.start) as u32 / ratio..((to - all.start) as u32).div_ceil(ratio);
+            let block_bitmap = self.block_bitmap(group)?;
+            let wrong: Vec<u32> = bits.filter(|bit| bitmap::is_set(&block_bitmap, *bit) != used).collect();
+            drop(block_bitmap);
+            if !wrong.is_empty() {
+                let clusters = self.superblock.group_clusters(group);
+                self.change_block_bitmap(group, |bytes| {
+                    for bit in &wrong {
+                        if used { bitmap::set(bytes, *bit..bit + 1) } else { bitmap::clear(bytes, *bit..bit + 1) }
+                    }
+                })?;
+                let descriptor = self.group_mut(group)?;
+                let count = wrong.len() as u32;
+                let free = descriptor.free_blocks;
+                descriptor.free_blocks = if used { free.saturating_sub(count) } else { (free + count).min(clusters) };
+                let block = |bit: u32| (all.start + u64::from(bit) * u64::from(ratio)).min(all.end);
+                changed.extend(wrong.into_iter().map(|bit| block(bit)..block(bit + 1)));
+            }
+            from = to;
+        }
+        Ok(changed)
     }
 
     /// Takes a free inode, in the group of `near` where there is one. Its slot is not touched.
@@ -128,7 +179,8 @@ impl FileSystem {
         Ok(())
     }
 
-    fn take_inode(&mut self, group: u32, index: u32, directory: bool) -> Result<()> {
+    /// Marks a free inode as one in use.
+    pub(crate) fn take_inode(&mut self, group: u32, index: u32, directory: bool) -> Result<()> {
         // As the kernel does: a group with inodes in use has a block bitmap of its own.
         if self.group(group)?.flags.contains(GroupFlags::BLOCK_UNINIT) {
             self.change_block_bitmap(group, |_| ())?;
@@ -153,8 +205,9 @@ impl FileSystem {
     }
 
     fn take_blocks(&mut self, group: u32, bits: Range<u32>) -> Result<Range<u64>> {
-        let first = self.superblock.group_first_block(group);
-        let blocks = first + u64::from(bits.start)..first + u64::from(bits.end);
+        let (all, ratio) = (self.superblock.group_blocks(group), u64::from(self.superblock.cluster_ratio));
+        let block = |bit: u32| (all.start + u64::from(bit) * ratio).min(all.end);
+        let blocks = block(bits.start)..block(bits.end);
         let len = bits.end - bits.start;
         if overlapping(self.system_blocks(), blocks.clone()).next().is_some() {
             let expected = format!("the file system's own blocks are in use, found {blocks:?} free");

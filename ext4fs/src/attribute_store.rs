@@ -97,7 +97,7 @@ impl FileSystem {
                 } else {
                     self.release_xattr_block(inode)?;
                     let block = self.allocate_blocks(self.inode_goal(inode.number)?, 1)?.start;
-                    self.count_blocks(inode, 1)?;
+                    self.count_clusters(inode, 1)?;
                     inode.set_xattr_block(block);
                     block
                 };
@@ -147,7 +147,7 @@ impl FileSystem {
             }
         }
         inode.set_xattr_block(0);
-        self.discount_blocks(inode, 1)
+        self.discount_clusters(inode, 1)
     }
 
     /// Gives the value of one of the attributes an inode of its own, where it is too large to be anywhere else.

@@ -25,11 +25,20 @@ struct Freed {
 impl FileSystem {
     /// Lets logical blocks from `logical` on, which must be a hole, be the `len` blocks from `block` on.
     pub(crate) fn map_indirect_blocks(&mut self, inode: &mut Inode, logical: u32, block: u64, len: u32) -> Result<()> {
+        self.check_no_clusters(inode)?;
         if block + u64::from(len) > 1 << 32 {
             return Err(Error::NoSpace("blocks that a block map can hold"));
         }
         for n in 0..len {
             self.map_indirect_block(inode, logical + n, block + u64::from(n))?;
+        }
+        Ok(())
+    }
+
+    /// Fails where blocks are given out in clusters, which kernels do not let block maps have.
+    fn check_no_clusters(&self, inode: &Inode) -> Result<()> {
+        if self.superblock.cluster_ratio > 1 {
+            return Err(Error::Unsupported(format!("bigalloc with the block map of inode {}", inode.number)));
         }
         Ok(())
     }
@@ -69,13 +78,14 @@ impl FileSystem {
             self.free_blocks_run(block, 1)?;
             return Err(Error::NoSpace("blocks that a block map can hold"));
         }
-        self.count_blocks(inode, 1)?;
+        self.count_clusters(inode, 1)?;
         self.cache.put(block, BlockKind::Indirect, vec![0; self.superblock.block_size])?;
         Ok(block)
     }
 
     /// Frees the blocks in a range of logical blocks, and the indirect blocks that are then empty.
     pub(crate) fn remove_from_block_map(&mut self, inode: &mut Inode, range: Range<u32>) -> Result<()> {
+        self.check_no_clusters(inode)?;
         let mut freed = Freed::default();
         for index in (range.start.min(DIRECT)..range.end.min(DIRECT)).map(|index| index as usize) {
             let block = self.checked_pointer(inode, pointer(&inode.raw.i_block, index))?;
@@ -152,7 +162,7 @@ impl FileSystem {
         let Freed { start, len } = std::mem::take(freed);
         if len > 0 {
             self.free_blocks_run(start, len)?;
-            self.discount_blocks(inode, len)?;
+            self.discount_clusters(inode, len)?;
         }
         Ok(())
     }

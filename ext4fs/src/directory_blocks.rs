@@ -133,11 +133,7 @@ impl DirectoryBlocksMut for DirectoryMut<'_> {
     fn append(&mut self, bytes: &[u8]) -> Result<u32> {
         let logical = self.block_count();
         self.fs.require_blocks(1 + self.fs.map_growth(1))?;
-        let goal = match logical.checked_sub(1) {
-            Some(last) => self.fs.directory_block(&self.inode, last)? + 1,
-            None => self.fs.inode_goal(self.inode.number)?,
-        };
-        let block = self.fs.allocate_blocks(goal, 1)?.start;
+        let (block, _) = self.fs.place_data(&mut self.inode, logical, 1)?;
         self.fs.add_mapping(&mut self.inode, logical, block, 1)?;
         self.fs.cache.put(block, BlockKind::Directory, bytes.to_vec())?;
         self.inode.set_size((u64::from(logical) + 1) * self.fs.superblock.block_size as u64);

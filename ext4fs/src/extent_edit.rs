@@ -7,6 +7,7 @@ use std::ops::Range;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::checksum::crc32c;
+use crate::clusters::Freeing;
 use crate::extent_tree::{Extent, LOGICAL_END, Node, checksum_offset, root_node};
 use crate::file_system::FileSystem;
 use crate::inode::Inode;
@@ -177,7 +178,8 @@ impl FileSystem {
     pub(crate) fn remove_extents(&mut self, inode: &mut Inode, range: Range<u32>) -> Result<()> {
         let depth = root_node(inode, &self.superblock)?.depth;
         let mut rest = None;
-        if self.remove_from_node(inode, ROOT, depth, 0..LOGICAL_END, &range, &mut rest)?.is_none() {
+        let mut freeing = self.freeing(inode, range)?;
+        if self.remove_from_node(inode, ROOT, depth, 0..LOGICAL_END, &mut freeing, &mut rest)?.is_none() {
             init_root(inode);
         }
         self.collapse_root(inode)?;
@@ -318,7 +320,7 @@ impl FileSystem {
     /// An empty node in a new block, whose checksum is set with its entries.
     fn new_node(&mut self, inode: &mut Inode, depth: u16, goal: u64) -> Result<u64> {
         let block = self.allocate_blocks(goal, 1)?.start;
-        self.count_blocks(inode, 1)?;
+        self.count_clusters(inode, 1)?;
         let mut bytes = vec![0; self.superblock.block_size];
         // Four bytes are left for the checksum, with or without one.
         let max = (self.superblock.block_size - ENTRY_LEN - 4) / ENTRY_LEN;
@@ -327,7 +329,7 @@ impl FileSystem {
         Ok(block)
     }
 
-    /// Frees what lies in `range` in a node and below it, and returns the first key that is left. Where an extent is cut
+    /// Frees what `freeing` covers in a node and below it, and returns the first key that is left. Where an extent is cut
     /// in two, the second part goes to `rest`: the node may have no room for it.
     fn remove_from_node(
         &mut self,
@@ -335,9 +337,10 @@ impl FileSystem {
         block: u64,
         depth: u16,
         keys: Range<u32>,
-        range: &Range<u32>,
+        freeing: &mut Freeing,
         rest: &mut Option<Extent>,
     ) -> Result<Option<u32>> {
+        let range = freeing.blocks.clone();
         let bytes = if block == ROOT {
             self.node_bytes(inode, ROOT)?
         } else {
@@ -352,8 +355,7 @@ impl FileSystem {
                 let Some(extent) = node.extent(index).filter(|extent| extent.end() > range.start) else { break };
                 let (start, end) = (extent.logical.max(range.start), extent.end().min(range.end));
                 let freed = extent.physical + u64::from(start - extent.logical);
-                self.free_blocks_run(freed, u64::from(end - start))?;
-                self.discount_blocks(inode, u64::from(end - start))?;
+                self.free_extent(inode, extent.logical, extent.physical, extent.len, freeing)?;
                 changed = true;
                 let before = Extent { len: start - extent.logical, ..extent };
                 let physical = freed + u64::from(end - start);
@@ -372,7 +374,7 @@ impl FileSystem {
                 if child_keys.end <= range.start {
                     break;
                 }
-                match self.remove_from_node(inode, child, depth - 1, child_keys, range, rest)? {
+                match self.remove_from_node(inode, child, depth - 1, child_keys, freeing, rest)? {
                     Some(first) if first == key => {}
                     Some(first) => {
                         entries[index][..4].copy_from_slice(&first.to_le_bytes());
@@ -380,7 +382,7 @@ impl FileSystem {
                     }
                     None => {
                         self.free_blocks_run(child, 1)?;
-                        self.discount_blocks(inode, 1)?;
+                        self.discount_clusters(inode, 1)?;
                         entries.remove(index);
                         changed = true;
                     }
@@ -413,7 +415,7 @@ impl FileSystem {
             set_header(&mut inode.raw.i_block, 0, ROOT_MAX, depth);
             set_entries(&mut inode.raw.i_block, &entries);
             self.free_blocks_run(child, 1)?;
-            self.discount_blocks(inode, 1)?;
+            self.discount_clusters(inode, 1)?;
         }
     }
 }

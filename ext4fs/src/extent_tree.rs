@@ -38,7 +38,7 @@ impl Extent {
         Mapping { logical: self.logical, len: self.len, place }
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (raw, _) = RawExtent::read_from_prefix(bytes).ok()?;
         let unwritten = raw.ee_len.get() > MAX_WRITTEN_LEN;
         let len = if unwritten { raw.ee_len.get() - MAX_WRITTEN_LEN } else { raw.ee_len.get() };

@@ -100,6 +100,7 @@ impl RoCompat {
         .union(Self::EXTRA_ISIZE)
         .union(Self::METADATA_CSUM)
         .union(Self::QUOTA)
+        .union(Self::BIGALLOC)
         .union(Self::PROJECT)
         .union(Self::VERITY)
         .union(Self::ORPHAN_PRESENT);
@@ -168,14 +169,14 @@ mod tests {
         let mut features = Features {
             compat: Compat::empty(),
             incompat: Incompat::FILETYPE | Incompat::DIRDATA | Incompat::from_bits_retain(0x8000_0000),
-            ro_compat: RoCompat::BIGALLOC | RoCompat::from_bits_retain(0x4000_0000) | RoCompat::SPARSE_SUPER,
+            ro_compat: RoCompat::REPLICA | RoCompat::from_bits_retain(0x4000_0000) | RoCompat::SPARSE_SUPER,
         };
         let refused = features.check_readable().unwrap_err().to_string();
         assert_eq!(refused, "unsupported: feature dirdata, 0x80000000");
         features.incompat = Incompat::CASEFOLD;
         features.check_readable().unwrap();
         let reason = features.read_only_reason().unwrap();
-        assert_eq!(reason, "writing is not supported with feature casefold, bigalloc, 0x40000000");
+        assert_eq!(reason, "writing is not supported with feature casefold, replica, 0x40000000");
         features.incompat = Incompat::EXTENTS;
         features.ro_compat = RoCompat::METADATA_CSUM;
         assert_eq!(features.read_only_reason(), None);

@@ -42,6 +42,8 @@ pub struct FileSystem {
     pub(crate) directory_format: DirectoryFormat,
     pub(crate) clock: Timestamp,
     pub(crate) quota: Quota,
+    /// Blocks that are to be freed later, while fast commits are applied.
+    pub(crate) deferred_frees: Option<Vec<Range<u64>>>,
     system_blocks: OnceLock<Vec<Range<u64>>>,
     superblock_changed: bool,
     read_only: Option<String>,
@@ -121,6 +123,7 @@ impl FileSystem {
             directory_format,
             clock,
             quota: Quota::default(),
+            deferred_frees: None,
             system_blocks: OnceLock::new(),
             superblock_changed: false,
             read_only,
@@ -196,6 +199,18 @@ impl FileSystem {
 
     fn write_everything(&mut self) -> Result<()> {
         self.check_not_in_use()?;
+        self.stage_groups()?;
+        self.cache.write_back()?;
+        let free_blocks = self.free_blocks() * u64::from(self.superblock.cluster_ratio);
+        let free_inodes = self.free_inodes();
+        let bytes = self.superblock.encode(free_blocks, free_inodes, self.clock);
+        self.cache.write_device(superblock::OFFSET, bytes)?;
+        self.superblock_changed = false;
+        self.cache.sync()
+    }
+
+    /// Puts the descriptors of groups that were changed into the cache.
+    pub(crate) fn stage_groups(&mut self) -> Result<()> {
         let per_block = self.superblock.descriptors_per_block() as usize;
         let size = self.superblock.descriptor_size;
         for number in 0..self.groups.len() {
@@ -208,12 +223,7 @@ impl FileSystem {
                 self.groups[number].dirty = false;
             }
         }
-        self.cache.write_back()?;
-        let (free_blocks, free_inodes) = (self.free_blocks(), self.free_inodes());
-        let bytes = self.superblock.encode(free_blocks, free_inodes, self.clock);
-        self.cache.write_device(superblock::OFFSET, bytes)?;
-        self.superblock_changed = false;
-        self.cache.sync()
+        Ok(())
     }
 
     /// Runs a change. One that fails after it has begun to change things leaves them half done, so it poisons.

@@ -87,10 +87,9 @@ impl FileSystem {
                 Place::Written(block) => (block, false),
                 Place::Unwritten(block) => (block, true),
                 Place::Hole => {
-                    let goal = self.data_goal(inode, logical)?;
-                    let blocks = self.allocate_blocks(goal, len)?;
-                    len = (blocks.end - blocks.start) as u32;
-                    (blocks.start, true)
+                    let block;
+                    (block, len) = self.place_data(inode, logical, len)?;
+                    (block, true)
                 }
             };
             let from = (u64::from(logical) << bits).max(offset);
@@ -163,16 +162,6 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Where the block for a hole is best put: after the block before it.
-    fn data_goal(&self, inode: &Inode, logical: u32) -> Result<u64> {
-        if let Some(before) = logical.checked_sub(1)
-            && let Some(block) = self.map(inode, before)?.physical()
-        {
-            return Ok(block + 1);
-        }
-        self.inode_goal(inode.number)
-    }
-
     /// Fails, before anything is changed, where there are not enough blocks for the holes from `first` to `last`.
     fn require_room(&self, inode: &Inode, first: u32, last: u32) -> Result<()> {
         let mut holes = 0;
@@ -182,7 +171,7 @@ impl FileSystem {
             let mapping = self.map(inode, logical)?;
             let len = mapping.len.min(last - logical + 1);
             match mapping.place {
-                Place::Hole => holes += u64::from(len),
+                Place::Hole => holes += self.clusters_for_hole(u64::from(len)),
                 Place::Unwritten(_) => unwritten += 2,
                 Place::Written(_) => {}
             }

@@ -26,7 +26,8 @@ impl FileSystem {
         Ok((block, (index % per_block) as usize * self.superblock.inode_size, ahead))
     }
 
-    fn inode_block(&self, number: u32) -> Result<(Block, usize)> {
+    /// The block that holds an inode's slot, and where the slot is in it.
+    pub(crate) fn inode_block(&self, number: u32) -> Result<(Block, usize)> {
         let (block, offset, ahead) = self.inode_slot(number)?;
         let ahead = ahead.min((READ_AHEAD_BYTES / self.superblock.block_size) as u64);
         Ok((self.cache.get_ahead(block, BlockKind::InodeTable, ahead, |_| Ok(()))?, offset))

@@ -207,7 +207,7 @@ impl FileSystem {
 
     /// Gives a directory that has nothing its first block.
     pub(crate) fn fill_directory(&mut self, inode: &mut Inode, parent: u32) -> Result<()> {
-        let block = self.allocate_blocks(self.inode_goal(inode.number)?, 1)?.start;
+        let (block, _) = self.place_data(inode, 0, 1)?;
         let seed = inode.checksum_seed(&self.superblock);
         let bytes = directory::first_block(&self.directory_format, seed, inode.number, parent);
         self.cache.put(block, BlockKind::Directory, bytes)?;
@@ -229,7 +229,7 @@ impl FileSystem {
     }
 
     /// Counts the `..` of a new subdirectory.
-    fn add_subdirectory(&self, parent: &mut Inode) {
+    pub(crate) fn add_subdirectory(&self, parent: &mut Inode) {
         match parent.links() {
             1 => {}
             links if links >= MAX_LINKS => parent.set_links(1),

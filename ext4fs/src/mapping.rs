@@ -89,8 +89,8 @@ impl FileSystem {
     }
 
     /// Lets `len` logical blocks from `logical` on, which must be a hole, be the blocks from `block` on, with data in them.
+    /// [`FileSystem::place_data`] has chosen and counted them.
     pub(crate) fn add_mapping(&mut self, inode: &mut Inode, logical: u32, block: u64, len: u32) -> Result<()> {
-        self.count_blocks(inode, u64::from(len))?;
         if inode.flags().contains(InodeFlags::EXTENTS) {
             let mut done = 0;
             while done < len {
@@ -135,19 +135,21 @@ impl FileSystem {
         Ok(self.superblock.group_first_block(group))
     }
 
-    /// Counts blocks that an inode has taken.
-    pub(crate) fn count_blocks(&self, inode: &mut Inode, blocks: u64) -> Result<()> {
-        let sectors = inode.sectors(&self.superblock).saturating_add(blocks * self.sectors_per_block());
+    /// Counts clusters that an inode has taken.
+    pub(crate) fn count_clusters(&self, inode: &mut Inode, clusters: u64) -> Result<()> {
+        let sectors =
+            inode.sectors(&self.superblock).saturating_add(clusters.saturating_mul(self.sectors_per_cluster()));
         inode.set_sectors(sectors, &self.superblock)
     }
 
-    /// Counts blocks that an inode has given back.
-    pub(crate) fn discount_blocks(&self, inode: &mut Inode, blocks: u64) -> Result<()> {
-        let sectors = inode.sectors(&self.superblock).saturating_sub(blocks * self.sectors_per_block());
+    /// Counts clusters that an inode has given back.
+    pub(crate) fn discount_clusters(&self, inode: &mut Inode, clusters: u64) -> Result<()> {
+        let sectors =
+            inode.sectors(&self.superblock).saturating_sub(clusters.saturating_mul(self.sectors_per_cluster()));
         inode.set_sectors(sectors, &self.superblock)
     }
 
-    fn sectors_per_block(&self) -> u64 {
-        (self.superblock.block_size / 512) as u64
+    fn sectors_per_cluster(&self) -> u64 {
+        (self.superblock.block_size / 512) as u64 * u64::from(self.superblock.cluster_ratio)
     }
 }

@@ -26,7 +26,7 @@ impl FileSystem {
             let first = offset.div_ceil(block_size);
             if !inode.maps_blocks(&fs.superblock) {
                 // What is kept in the inode is short, and has no blocks to give back.
-                fs.write_inode_at(&mut inode, offset, &vec![0; (end - offset) as usize])?;
+                fs.write_inline(&mut inode, offset, &vec![0; (end - offset) as usize])?;
             } else if first <= last {
                 // An extent that is cut in two takes an entry more.
                 fs.require_blocks(fs.map_growth(1))?;

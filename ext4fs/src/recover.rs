@@ -93,8 +93,10 @@ impl FileSystem {
         let clock = self.clock;
         let mut fs = Self::load(superblock, self.cache, options)?;
         fs.clock = options.clock.unwrap_or(clock);
+        fs.apply_fast_commits(&replay.fast_commits)?;
         if writes && fs.read_only_reason().is_none() {
             // What the journal holds must be safe before anything says that it need not be replayed.
+            fs.stage_groups()?;
             fs.cache.write_back()?;
             fs.cache.sync()?;
             fs.cache.put(journal_start, BlockKind::Unchecked, replay.superblock)?;

@@ -50,10 +50,15 @@ impl FileSystem {
     }
 
     /// Frees an inode and all that is its own.
-    pub(crate) fn delete_inode(&mut self, mut inode: Inode) -> Result<()> {
+    pub(crate) fn delete_inode(&mut self, inode: Inode) -> Result<()> {
         if inode.links() == 0 {
             self.note_orphan_gone(inode.number)?;
         }
+        self.free_inode_and_blocks(inode)
+    }
+
+    /// Frees an inode and all that is its own, without a look at quotas where it has no name.
+    pub(crate) fn free_inode_and_blocks(&mut self, mut inode: Inode) -> Result<()> {
         self.truncate_blocks(&mut inode, 0)?;
         self.release_attributes(&mut inode)?;
         self.free_inode(inode.number, inode.is_directory())

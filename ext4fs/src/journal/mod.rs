@@ -2,9 +2,10 @@
 //!
 //! <https://docs.kernel.org/filesystems/ext4/journal.html>, kernel `fs/jbd2/recovery.c`.
 //!
-//! All here only reads: [`replay`] says what the file system's blocks hold once the journal is applied. Fast commits
-//! are not applied; a journal that has any to apply is refused.
+//! All here only reads: [`replay`] says what the file system's blocks hold once the journal is applied, and what fast
+//! commits change then.
 
+mod fast_commit;
 mod replay;
 mod revoke;
 mod scan;
@@ -14,6 +15,7 @@ mod tests;
 
 use crate::error::Result;
 
+pub(crate) use fast_commit::FastCommit;
 pub(crate) use replay::replay;
 pub(crate) use superblock::scrubbed_superblock;
 
@@ -35,6 +37,8 @@ pub(crate) struct Replay {
     /// The journal's first block then: the log is empty, and the next transaction's number is one that no block in
     /// the journal has.
     pub superblock: Vec<u8>,
+    /// What fast commits change on top of that.
+    pub fast_commits: Vec<FastCommit>,
     /// How many transactions there were to replay.
     pub transactions: u32,
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::superblock::{Superblock, emptied};
-use super::{JournalBlocks, Replay, scan};
+use super::{JournalBlocks, Replay, fast_commit, scan};
 use crate::error::{Error, Result};
 use crate::layout::journal::JBD2_MAGIC;
 
@@ -14,17 +14,17 @@ use crate::layout::journal::JBD2_MAGIC;
 ///
 /// # Errors
 /// [`Error::Corrupt`] where the superblock or a committed transaction is malformed or a checksum wrong,
-/// [`Error::Unsupported`] for unknown features and where there are fast commits to apply.
+/// [`Error::Unsupported`] for unknown features.
 pub(crate) fn replay(journal: &dyn JournalBlocks, fs_blocks: u64) -> Result<Replay> {
     let first = journal.read(0)?;
     let superblock = Superblock::decode(&first, journal.block_size(), journal.block_count())?;
     if superblock.start == 0 {
-        return Ok(Replay { blocks: Vec::new(), superblock: first, transactions: 0 });
+        return Ok(Replay { blocks: Vec::new(), superblock: first, fast_commits: Vec::new(), transactions: 0 });
     }
     let found = scan::scan(journal, &superblock)?;
-    if superblock.fast_commit && has_fast_commits(&journal.read(superblock.end)?, found.next_sequence) {
-        return Err(Error::Unsupported("fast commits in the journal".to_owned()));
-    }
+    // Kernels leave the first block of the area out.
+    let area = superblock.end + 1..superblock.area_end;
+    let fast_commits = fast_commit::scan(journal, area, found.next_sequence)?;
     // The last write to a block is the one that counts, unless it was revoked since.
     let mut last = BTreeMap::new();
     for write in &found.writes {
@@ -47,12 +47,5 @@ pub(crate) fn replay(journal: &dyn JournalBlocks, fs_blocks: u64) -> Result<Repl
     }
     // A transaction that was not committed may have the next number; that after it is free.
     let superblock = emptied(&first, found.next_sequence.wrapping_add(1))?;
-    Ok(Replay { blocks, superblock, transactions: found.transactions })
-}
-
-/// Whether the fast commit area begins with a commit on top of the log's last transaction: the tag
-/// `EXT4_FC_TAG_HEAD` with its length, then features and the transaction's number, all little-endian.
-fn has_fast_commits(bytes: &[u8], next_sequence: u32) -> bool {
-    const HEAD: [u8; 2] = 9_u16.to_le_bytes();
-    bytes.get(..2) == Some(HEAD.as_slice()) && bytes.get(8..12) == Some(next_sequence.to_le_bytes().as_slice())
+    Ok(Replay { blocks, superblock, fast_commits, transactions: found.transactions })
 }

@@ -80,8 +80,8 @@ pub(super) struct Superblock {
     pub(super) checksums: Checksums,
     pub(super) wide: bool,
     pub(super) asynchronous: bool,
-    /// Whether fast commits may have been written at `end`.
-    pub(super) fast_commit: bool,
+    /// The end of the fast commit area, which begins at `end`.
+    pub(super) area_end: u32,
 }
 
 impl Superblock {
@@ -138,7 +138,7 @@ impl Superblock {
             checksums,
             wide: incompat.contains(Incompat::BITS_64),
             asynchronous: incompat.contains(Incompat::ASYNC_COMMIT),
-            fast_commit,
+            area_end: if fast_commit { max_len } else { end },
         })
     }
 }

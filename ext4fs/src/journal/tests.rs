@@ -115,7 +115,10 @@ fn log_goes_around_and_ends_where_nothing_was_committed() {
     // Replayed and written back, there is nothing left to do.
     journal.0[0] = found.superblock.clone();
     let again = replay(&journal, 1000).unwrap();
-    assert_eq!(again, Replay { blocks: Vec::new(), superblock: found.superblock, transactions: 0 });
+    assert_eq!(
+        again,
+        Replay { blocks: Vec::new(), superblock: found.superblock, fast_commits: Vec::new(), transactions: 0 }
+    );
     assert!(matches!(replay(&empty(12, 9, 0), 1000), Ok(Replay { transactions: 0, .. })));
 }
 
@@ -174,16 +177,41 @@ fn superblocks_that_cannot_be_are_refused() {
     assert!(matches!(replay(&journal, 1000), Err(Error::Corrupt(_))));
 }
 
+/// A block with one fast commit, of one name.
+fn committed_fast(sequence: u32, features: u8, damage: u32) -> Vec<u8> {
+    let mut bytes = vec![9, 0, 8, 0, features, 0, 0, 0];
+    bytes.extend(sequence.to_le_bytes());
+    bytes.extend([4, 0, 9, 0, 2, 0, 0, 0, 12, 0, 0, 0, b'n']);
+    // The tail's length covers the rest of the block.
+    let rest = (BLOCK - bytes.len() - 4) as u16;
+    bytes.extend([8_u16.to_le_bytes(), rest.to_le_bytes()].concat());
+    bytes.extend(sequence.to_le_bytes());
+    let sum = crc32c(0, &bytes) ^ damage;
+    bytes.extend(sum.to_le_bytes());
+    bytes.resize(BLOCK, 0);
+    bytes
+}
+
 #[test]
-fn fast_commits_are_refused() {
+fn fast_commits_count_when_they_are_whole_and_on_top() {
     let mut journal = empty(300, 1, 0x20);
     fill(&mut journal, 1, vec![descriptor(7, &[1]), data(1), header(BLOCK_TYPE_COMMIT, 7)]);
-    let (area, log_end) = (&mut journal.0[300 - 256], 300 - 256);
-    area[..12].copy_from_slice(&[9, 0, 8, 0, 0, 0, 0, 0, 7, 0, 0, 0]);
-    // One on top of transaction 6, that is an old one.
-    assert_eq!(replay(&journal, 1000).unwrap().transactions, 1);
-    journal.0[log_end][8] = 8;
-    assert!(matches!(replay(&journal, 1000), Err(Error::Unsupported(_))));
+    let mut put = |blocks: &[Vec<u8>]| {
+        journal.0[300 - 255..300 - 255 + blocks.len()].clone_from_slice(blocks);
+        replay(&journal, 1000).map(|found| found.fast_commits.len())
+    };
+    assert_eq!(put(&[committed_fast(8, 0, 0)]).unwrap(), 1);
+    assert_eq!(put(&[committed_fast(8, 0, 0), committed_fast(8, 0, 0), committed_fast(8, 0, 1)]).unwrap(), 2);
+    // On top of transaction 6, that is an old one.
+    assert_eq!(put(&[committed_fast(7, 0, 0)]).unwrap(), 0);
+    assert_eq!(put(&[committed_fast(8, 0, 1)]).unwrap(), 0);
+    assert!(matches!(put(&[committed_fast(8, 1, 0)]), Err(Error::Unsupported(_))));
+    let found = scan_one(&committed_fast(8, 0, 0));
+    assert_eq!(found, [FastCommit::Link { parent: 2, inode: 12, name: b"n".to_vec() }]);
+}
+
+fn scan_one(block: &[u8]) -> Vec<FastCommit> {
+    fast_commit::scan(&MemoryJournal(vec![block.to_vec()]), 0..1, 8).unwrap()
 }
 
 #[test]

@@ -171,12 +171,7 @@ impl FileSystem {
         let start = u64::from(file.header.dqi_blocks.get()) * BLOCK_LEN as u64;
         let logical = (start >> self.superblock.block_bits) as u32;
         if self.map(&file.inode, logical)?.place == Place::Hole {
-            let goal = match logical.checked_sub(1) {
-                Some(last) => self.map(&file.inode, last)?.physical().map(|block| block + 1),
-                None => None,
-            };
-            let goal = goal.unwrap_or(self.inode_goal(file.inode.number)?);
-            let block = self.allocate_blocks(goal, 1)?.start;
+            let (block, _) = self.place_data(&mut file.inode, logical, 1)?;
             self.add_mapping(&mut file.inode, logical, block, 1)?;
             self.cache.put(block, BlockKind::Quota, vec![0; self.superblock.block_size])?;
         }

@@ -4,6 +4,7 @@
 //! use may be marked as free, and no block may have two owners. Then only what is not zeros is written.
 
 mod claims;
+mod clusters;
 mod slack;
 mod survey;
 mod unused;

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::claims::Claims;
+use super::clusters::Clusters;
 use super::{ScrubOptions, ScrubReport};
 use crate::block_group::GroupFlags;
+use crate::block_map::pointer;
 use crate::directory::{self, BlockOwner};
 use crate::extent_tree::Node;
 use crate::features::Incompat;
@@ -19,9 +21,11 @@ use crate::metadata_cache::{Block, BlockKind};
 use crate::{Error, Result, bitmap, xattr, zeros};
 
 /// The inode that lists bad blocks, which belong to nobody.
-const BAD_BLOCKS_INODE: u32 = 1;
+pub(super) const BAD_BLOCKS_INODE: u32 = 1;
 /// The inode of the blocks kept for more group descriptors, which the groups' headers own, too.
 const RESIZE_INODE: u32 = 7;
+/// Which number in `i_block` is that of the double indirect block.
+const DOUBLE_INDIRECT: usize = 13;
 /// Where `i_block` lies in an inode.
 const I_BLOCK: Range<usize> = 40..100;
 
@@ -85,6 +89,10 @@ impl FileSystem {
         for run in self.system_blocks() {
             plan.claims.add(run.clone())?;
         }
+        if self.superblock.features.incompat.contains(Incompat::MMP) {
+            let block = self.superblock.raw.s_mmp_block.get();
+            plan.claims.add(block..block.saturating_add(1))?;
+        }
         for group in 0..self.superblock.group_count {
             self.survey_unused_metadata(group, &mut plan)?;
             let inode_bitmap = self.inode_bitmap(group)?;
@@ -100,6 +108,13 @@ impl FileSystem {
                 }
                 inode::check_checksum(slot, &self.superblock, number)?;
                 let inode = Inode::decode(slot, number)?;
+                if number == RESIZE_INODE {
+                    // Its one block that is no group's header.
+                    let top = self.checked_pointer(&inode, pointer(&inode.raw.i_block, DOUBLE_INDIRECT))?;
+                    if top != 0 {
+                        Clusters::lone(&self.superblock).add_lone(top, &mut plan)?;
+                    }
+                }
                 // Reserved inodes may be marked as in use and be blank.
                 if [BAD_BLOCKS_INODE, RESIZE_INODE].contains(&number) || inode.kind().is_err() {
                     return Ok(());
@@ -115,11 +130,12 @@ impl FileSystem {
         xattr_blocks.sort_unstable();
         xattr_blocks.dedup();
         for start in xattr_blocks {
-            plan.claims.add(start..start + 1)?;
+            Clusters::lone(&self.superblock).add_lone(start, &mut plan)?;
             plan.suspects.push(Suspect { start, len: 1, what: What::Xattr });
         }
         self.survey_journal(&mut plan)?;
         plan.claims.merge()?;
+        self.survey_shared_clusters(&mut plan)?;
         plan.unused.sort_unstable_by_key(|run| run.start);
         Ok(plan)
     }
@@ -204,7 +220,9 @@ impl FileSystem {
         let opaque = inode.flags().intersects(InodeFlags::VERITY | InodeFlags::ENCRYPT);
         let end = (size % block_size) as u32;
         let file_slack = options.file_slack && inode.is_file();
+        let mut clusters = Clusters::new(&self.superblock, inode);
         self.for_each_mapping(inode, |mapping| {
+            clusters.add(mapping, plan)?;
             let start = match mapping.place {
                 Place::Written(start) => start,
                 Place::Unwritten(start) => {
@@ -213,7 +231,6 @@ impl FileSystem {
                 }
                 Place::Hole => return Ok(()),
             };
-            plan.claims.add(start..start + u64::from(mapping.len))?;
             if opaque || matches!(mapping.place, Place::Unwritten(_)) {
                 return Ok(());
             }
@@ -233,9 +250,10 @@ impl FileSystem {
             }
             Ok(())
         })?;
+        clusters.finish(plan);
         let in_extents = inode.flags().contains(InodeFlags::EXTENTS);
         self.for_each_map_block(inode, &mut |start| {
-            plan.claims.add(start..start + 1)?;
+            clusters.add_lone(start, plan)?;
             if in_extents {
                 let what = What::ExtentNode { inode: inode.number, checksum_seed: owner.checksum_seed };
                 plan.suspects.push(Suspect { start, len: 1, what });

@@ -34,6 +34,8 @@ pub(crate) const LAYOUTS: &[(&str, &str)] = &[
     ("ext4 with inline data", "-t ext4 -b 1024 -I 256 -O inline_data"),
     ("ext4 with much inline data", "-t ext4 -b 4096 -g 4096 -I 1024 -O inline_data,ea_inode,quota"),
     ("ext4 with ea_inode", "-t ext4 -b 1024 -I 256 -O ea_inode"),
+    ("ext4 with clusters", "-t ext4 -b 1024 -C 16384 -O bigalloc"),
+    ("ext4 with clusters of two blocks", "-t ext4 -b 4096 -C 8192 -O bigalloc,quota,inline_data"),
     ("ext4 with quotas", "-t ext4 -b 1024 -I 256 -O quota,project"),
     ("ext3", "-t ext3 -b 1024"),
     ("ext3 with 4 KiB blocks", "-t ext3 -b 4096 -g 4096"),

@@ -12,6 +12,8 @@ const LAYOUTS: &[(&str, u64)] = &[
     ("-t ext4 -b 1024", 1024),
     ("-t ext4 -b 4096", 4096),
     ("-t ext4 -b 1024 -O ^metadata_csum", 1024),
+    ("-t ext4 -b 1024 -C 4096 -O bigalloc", 1024),
+    ("-t ext4 -b 4096 -C 65536 -O bigalloc,^metadata_csum", 4096),
     ("-t ext3 -b 1024", 1024),
     ("-t ext2 -b 4096", 4096),
 ];

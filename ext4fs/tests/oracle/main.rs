@@ -10,6 +10,7 @@ mod common;
 mod corrupt;
 mod directory;
 mod extents;
+mod fast_commit;
 mod features;
 mod inline;
 mod large_values;

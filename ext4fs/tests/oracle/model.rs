@@ -16,6 +16,7 @@ enum Step {
     Link { original: u8, directory: u8, name: u8 },
     Write { file: u8, offset: u32, len: u32 },
     SetLen { file: u8, len: u32 },
+    Punch { file: u8, offset: u32, len: u32 },
     Remove { path: u8 },
     Rename { path: u8, directory: u8, name: u8 },
     SetXattr { path: u8, name: u8, len: u16 },
@@ -32,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(original, directory, name)| Step::Link { original, directory, name }),
         8 => (any::<u8>(), 0u32..400_000, 1u32..60_000).prop_map(|(file, offset, len)| Step::Write { file, offset, len }),
         3 => (any::<u8>(), 0u32..500_000).prop_map(|(file, len)| Step::SetLen { file, len }),
+        3 => (any::<u8>(), 0u32..400_000, 1u32..200_000).prop_map(|(file, offset, len)| Step::Punch { file, offset, len }),
         3 => any::<u8>().prop_map(|path| Step::Remove { path }),
         3 => (any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(path, directory, name)| Step::Rename { path, directory, name }),
         2 => (any::<u8>(), any::<u8>(), 0u16..900).prop_map(|(path, name, len)| Step::SetXattr { path, name, len }),
@@ -160,6 +162,14 @@ fn apply(fs: &mut FileSystem, model: &mut Model, step: &Step) {
             let Some(inode) = pick(&model.files(), file) else { return };
             fs.set_len(inode, u64::from(len)).unwrap();
             model.nodes.get_mut(&inode).unwrap().bytes.resize(len as usize, 0);
+        }
+        Step::Punch { file, offset, len } => {
+            let Some(inode) = pick(&model.files(), file) else { return };
+            fs.punch_hole(inode, u64::from(offset), u64::from(len)).unwrap();
+            let bytes = &mut model.nodes.get_mut(&inode).unwrap().bytes;
+            let end = bytes.len().min((offset + len) as usize);
+            let start = end.min(offset as usize);
+            bytes[start..end].fill(0);
         }
         Step::Remove { path } => {
             let Some(path) = pick(&all, path) else { return };

@@ -57,7 +57,7 @@ fn everything_reads_as_it_was() {
 
 #[test]
 fn rare_features_are_read_and_written_or_say_why_not() {
-    const READ_ONLY: &[&str] = &["bigalloc", "casefold"];
+    const READ_ONLY: &[&str] = &["casefold"];
     if !has_tool("read-only features", "mke2fs") {
         return;
     }
