@@ -10,12 +10,14 @@ mod bounded;
 mod ext4;
 mod input;
 mod qcow2_image;
+mod qcow2_luks;
 mod seal;
 mod volumes;
 
 pub use ext4::ext4_before_and_after;
 pub use ext4::{ext4_attributes, ext4_directory, ext4_extents, ext4_image, ext4_journal, ext4_superblock};
 pub use qcow2_image::{qcow2_image, qcow2_operations, qcow2_repair, qcow2_subclusters};
+pub use qcow2_luks::qcow2_luks;
 pub use seal::{guest_files, guest_seal};
 pub use volumes::{volumes_gpt, volumes_lvm2, volumes_mbr, volumes_probe};
 
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("guest_files", guest_files),
     ("guest_seal", guest_seal),
     ("qcow2_image", qcow2_image),
+    ("qcow2_luks", qcow2_luks),
     ("qcow2_operations", qcow2_operations),
     ("qcow2_repair", qcow2_repair),
     ("qcow2_subclusters", qcow2_subclusters),

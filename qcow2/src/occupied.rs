@@ -62,9 +62,6 @@ impl Occupied {
         if roots.snapshots > 0 {
             found.add_snapshots(image, state)?;
         }
-        if let Some(crypto) = image.extensions.crypto {
-            found.add("LUKS header", crypto.offset, crypto.len)?;
-        }
         let extension = image.extensions.bitmaps.filter(|_| roots.autoclear.contains(Autoclear::BITMAPS));
         if let Some(extension) = extension {
             found.add("bitmap directory", extension.directory_offset, extension.directory_len)?;

@@ -280,3 +280,91 @@ impl KeySlotInfo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypt::{LuksOptions, Secret};
+
+    /// Where the header is in the file, and how long it is with all key material.
+    const AT: u64 = 0x4_0000;
+    const LEN: u64 = 2_068_480;
+
+    fn header() -> Vec<u8> {
+        let (bytes, _) = LuksOptions::new(Secret::from("x")).iterations(1000).create().unwrap();
+        assert_eq!(bytes.len() as u64, LEN);
+        bytes[..RAW_LEN].to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<LuksHeader> {
+        LuksHeader::decode(bytes, AT, LEN)
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let bytes = header();
+        let decoded = decode(&bytes).unwrap();
+        assert_eq!(decoded.encode(), bytes);
+        let info = decoded.info();
+        assert_eq!((info.cipher_alg.as_str(), info.cipher_mode.as_str()), ("aes-256", "xts"));
+        assert_eq!((info.ivgen_alg.as_str(), info.ivgen_hash_alg), ("plain64", None));
+        let offsets: Vec<u64> = info.slots.iter().map(|slot| slot.key_offset).collect();
+        assert_eq!(offsets[..3], [4096, 262_144, 520_192]);
+        assert_eq!(info.payload_offset, LEN);
+    }
+
+    #[test]
+    fn what_is_damaged_is_an_error_with_its_place() {
+        for (offset, new, place, expected) in [
+            (0, &b"L"[..], 0, None),
+            (0, b"X", 0, Some("magic")),
+            (7, &[2], u64::MAX, Some("unsupported: LUKS version 2")),
+            (8, &[0xff], 8, Some("cipher's name")),
+            (8, &[b'a'; 32], 8, Some("cipher's name")),
+            (40, b"\n", 40, Some("cipher's mode")),
+            (72, &[b's'; 32], 72, Some("hash's name")),
+            (108, &[0; 4], 108, Some("1 to 64 bytes, found 0")),
+            (108, &[0xff; 4], 108, Some("1 to 64 bytes")),
+            (164, &[0; 4], 164, Some("iteration count")),
+            (168, &[1], 168, Some("UUID")),
+            (208, &[0; 4], 208, Some("key slot 0: must be marked")),
+            (212, &[0; 4], 212, Some("key slot 0: must have an iteration count")),
+            (248, &[0; 4], 248, Some("between header and payload")),
+            (248, &[0xff; 4], 248, Some("between header and payload")),
+            (252, &[0xff; 4], 252, Some("4000 stripes")),
+            (256 + 40, &[0, 0, 0, 9], 296, Some("key slot 1: key material must not overlap")),
+            (208 + 7 * 48 + 44, &[0; 4], 588, Some("key slot 7: must have 4000 stripes")),
+            (104, &[0; 4], 248, Some("between header and payload")),
+        ] {
+            let mut bytes = header();
+            bytes[offset..offset + new.len()].copy_from_slice(new);
+            match (decode(&bytes), expected) {
+                (Ok(_), None) => {}
+                (Err(error), Some(expected)) => {
+                    let text = error.to_string();
+                    assert!(text.contains(expected), "{offset}: {text}");
+                    if let Error::Corrupt(found) = error {
+                        assert_eq!(found.offset, AT + place, "{text}");
+                    }
+                }
+                (found, _) => panic!("{offset}: {found:?}"),
+            }
+        }
+        let bytes = header();
+        assert!(decode(&bytes[..RAW_LEN - 1]).is_err());
+        assert!(LuksHeader::decode(&bytes, u64::MAX, 4096).is_err());
+    }
+
+    #[test]
+    fn no_changed_bit_makes_it_fail_otherwise() {
+        let bytes = header();
+        for bit in 0..RAW_LEN * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(header) = decode(&changed) {
+                let _ = header.info();
+                assert!(header.slots.iter().all(|slot| u64::from(slot.offset) * 512 + header.material_len() <= LEN));
+            }
+        }
+    }
+}

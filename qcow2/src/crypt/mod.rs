@@ -53,7 +53,8 @@ impl Crypt {
     ) -> Result<Self> {
         let CryptoExtension { offset, len } = extension;
         let held = storage.len().saturating_sub(offset).min(luks_header::RAW_LEN as u64);
-        let bytes = block::read_vec(storage, offset, held)?;
+        // It may be said to begin beyond the end of the file.
+        let bytes = if held == 0 { Vec::new() } else { block::read_vec(storage, offset, held)? };
         let header = LuksHeader::decode(&bytes, offset, len)?;
         let cipher = match passphrase {
             Some(passphrase) => Some(unlock::unlock(&header, storage, offset, passphrase, max_iterations)?),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::oracle::{Random, disk, oracle_missing, path, run, temp_dir};
 use block::{HostFile, ReadAt, WriteAt, read_vec};
+use qcow2::{Backing, OpenOptions, Secret};
 use qcow2::{CipherAlgorithm, CipherMode, CreateOptions, Error, HashAlgorithm, Image, IvGenerator, LuksOptions};
-use qcow2::{OpenOptions, Secret};
 
 const PASSPHRASE: &str = "correct horse";
 const LEN: usize = (3 << 20) + 1536;
@@ -270,4 +270,177 @@ fn without_the_passphrase_an_image_is_described_and_not_read() {
     assert!(matches!(Image::open(&image, &wrong), Err(Error::WrongPassphrase)));
     let bounded = options(false).max_key_iterations(1000);
     assert!(matches!(Image::open(&image, &bounded), Err(Error::KeyIterations { limit: 1000, .. })));
+}
+
+#[test]
+fn snapshots_lengths_and_backing_files_of_encrypted_images() {
+    if oracle_missing("snapshots_lengths_and_backing_files_of_encrypted_images") {
+        return;
+    }
+    let dir = temp_dir();
+    let (base, top) = (dir.path().join("base.qcow2"), dir.path().join("top.qcow2"));
+    let mut bytes = disk(LEN, 3);
+    let other = LuksOptions::new(Secret::from("other")).iterations(1000);
+    made_by_us(&base, &bytes, &CreateOptions::new().encryption(Some(other)));
+    // An overlay, encrypted itself, with another passphrase.
+    made_by_us(&top, &vec![0; LEN], &CreateOptions::new().encryption(Some(luks())));
+    let rebase =
+        ["rebase", "-u", "-b", "base.qcow2", "-F", "qcow2", "--object", SECRET, "--image-opts", &image_opts(&top)];
+    run("qemu-img", &rebase);
+    let chain =
+        |writable| options(writable).backing_passphrase(1, Secret::from("other")).backing(Backing::Within(Vec::new()));
+    {
+        let image = Image::open(&top, &chain(true)).unwrap();
+        assert_reads(&image, &bytes);
+        image.write_at(70_001, &[9; 100_000]).unwrap();
+        bytes[70_001..170_001].fill(9);
+        image.write_zeroes(400_000, 300_000).unwrap();
+        bytes[400_000..700_000].fill(0);
+        assert_reads(&image, &bytes);
+        image.close().unwrap();
+    }
+    let wrong = options(false).backing_passphrase(1, Secret::from("wrong")).backing(Backing::Within(Vec::new()));
+    let Err(Error::Backing { source, .. }) = Image::open(&top, &wrong) else { panic!("opened") };
+    assert!(matches!(*source, Error::WrongPassphrase));
+    let named =
+        image_opts(&top) + ",backing.driver=qcow2,backing.encrypt.key-secret=o,backing.file.filename=" + path(&base);
+    let secrets = ["--object", SECRET, "--object", "secret,id=o,data=other"];
+    let raw = dir.path().join("contents");
+    let contents = |expected: &[u8]| {
+        let out = ["convert", "-O", "raw", "--image-opts", &named, path(&raw)];
+        run("qemu-img", &[&out[..], &secrets].concat());
+        assert!(std::fs::read(&raw).unwrap() == expected);
+    };
+    contents(&bytes);
+
+    // Committed into the base, which is encrypted otherwise.
+    let overlay = Image::open(&top, &chain(true)).unwrap();
+    let open_base = || Image::open(&base, &OpenOptions::new().writable(true).passphrase(Secret::from("other")));
+    overlay.commit_to(open_base, &mut |_| {}).unwrap();
+    assert_reads(&Image::open(&base, &OpenOptions::new().passphrase(Secret::from("other"))).unwrap(), &bytes);
+    contents(&bytes);
+
+    // Snapshots and lengths of the base alone.
+    let alone = |writable| OpenOptions::new().writable(writable).passphrase(Secret::from("other"));
+    let before = bytes.clone();
+    let mut image = Image::open(&base, &alone(true)).unwrap();
+    image.create_snapshot("before", std::time::SystemTime::UNIX_EPOCH).unwrap();
+    image.write_at(1000, &[7; 200_000]).unwrap();
+    bytes[1000..201_000].fill(7);
+    image.resize((4 << 20) + 512).unwrap();
+    bytes.resize((4 << 20) + 512, 0);
+    image.resize((2 << 20) + 512).unwrap();
+    bytes.truncate((2 << 20) + 512);
+    image.resize(3 << 20).unwrap();
+    bytes.resize(3 << 20, 0);
+    image.write_at((2 << 20) + 700, &[3; 1000]).unwrap();
+    bytes[(2 << 20) + 700..(2 << 20) + 1700].fill(3);
+    assert_reads(&image, &bytes);
+    image.close().unwrap();
+    let base_opts = format!("driver=qcow2,encrypt.key-secret=o,file.filename={}", path(&base));
+    run("qemu-img", &[&["check", "--image-opts", &base_opts], &secrets[..]].concat());
+    run("qemu-img", &[&["convert", "-O", "raw", "--image-opts", &base_opts, path(&raw)], &secrets[..]].concat());
+    assert!(std::fs::read(&raw).unwrap() == bytes);
+    let snapshot = ["convert", "-l", "snapshot.name=before", "-O", "raw", "--image-opts", &base_opts, path(&raw)];
+    run("qemu-img", &[&snapshot, &secrets[..]].concat());
+    // QEMU shows as much of a snapshot as the disk is long now.
+    assert!(std::fs::read(&raw).unwrap() == before[..3 << 20]);
+    let snapshot = Image::open(&base, &alone(false)).unwrap().into_snapshot("before").unwrap();
+    assert!(read_vec(&snapshot, 0, snapshot.len()).unwrap() == before);
+}
+
+#[test]
+fn encrypted_clusters_in_a_data_file_lie_where_they_do_on_the_disk() {
+    if oracle_missing("encrypted_clusters_in_a_data_file_lie_where_they_do_on_the_disk") {
+        return;
+    }
+    let dir = temp_dir();
+    let image = dir.path().join("disk.qcow2");
+    let mut bytes = disk(LEN, 13);
+    for raw in ["", ",data_file_raw=on"] {
+        let _ = std::fs::remove_file(dir.path().join("data"));
+        let _ = std::fs::remove_file(&image);
+        made_by_qemu(&image, &bytes, &format!(",data_file={}{raw}", path(&dir.path().join("data"))));
+        let open = options(true).data_file(qcow2::DataFile::Within(Vec::new()));
+        let opened = Image::open(&image, &open).unwrap();
+        assert_reads(&opened, &bytes);
+        let mut random = Random(3);
+        for step in 0..40 {
+            let offset = random.below(LEN as u64) as usize;
+            let len = (1 + random.below(70_000) as usize).min(LEN - offset);
+            let range = offset..offset + len;
+            if step % 3 == 0 {
+                opened.write_zeroes(offset as u64, len as u64).unwrap();
+                bytes[range].fill(0);
+            } else {
+                let new = random.bytes(len);
+                opened.write_at(offset as u64, &new).unwrap();
+                bytes[range].copy_from_slice(&new);
+            }
+        }
+        assert_reads(&opened, &bytes);
+        opened.close().unwrap();
+        assert_contents(&image, &bytes);
+    }
+}
+
+#[test]
+fn threads_that_write_parts_of_the_same_sectors_lose_nothing() {
+    let storage = std::sync::Arc::new(block::Memory::new(0));
+    let options_of_image = CreateOptions::new().encryption(Some(luks()));
+    qcow2::create(&*storage, &block::Memory::from(vec![1; 65_536]), &options_of_image, &mut |_| {}).unwrap();
+    let image = Image::open_storage(storage, &options(true)).unwrap();
+    // Each thread has every fourth run of 100 bytes.
+    std::thread::scope(|scope| {
+        for thread in 0..4u8 {
+            let image = &image;
+            scope.spawn(move || {
+                for run in (0..655).filter(|run| run % 4 == u64::from(thread)) {
+                    image.write_at(run * 100, &[thread + 10; 100]).unwrap();
+                    assert_eq!(read_vec(image, run * 100, 100).unwrap(), [thread + 10; 100]);
+                }
+            });
+        }
+    });
+    for run in 0..655 {
+        assert_eq!(read_vec(&image, run * 100, 100).unwrap(), [(run % 4) as u8 + 10; 100]);
+    }
+}
+
+#[test]
+fn a_damaged_encryption_is_an_error_with_its_place() {
+    let storage = block::Memory::new(0);
+    let options_of_image = CreateOptions::new().encryption(Some(luks()));
+    qcow2::create(&storage, &block::Memory::from(vec![1; 65_536]), &options_of_image, &mut |_| {}).unwrap();
+    let bytes = read_vec(&storage, 0, storage.len()).unwrap();
+    let open = |bytes: Vec<u8>, passphrase: bool| {
+        let options = if passphrase { options(false) } else { OpenOptions::new() };
+        Image::open_storage(std::sync::Arc::new(block::Memory::from(bytes)), &options)
+    };
+    assert!(open(bytes.clone(), true).is_ok());
+    for (offset, new, expected) in [
+        (35, &[0][..], "only an encrypted image may have one"),
+        (112, &[1], "an encrypted image must have one"),
+        (119, &[15], "must be 16 bytes long, found 15"),
+        (126, &[1], "must be aligned and not 0"),
+        (120, &[0xff; 8], "must be aligned and not 0"),
+        (120, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], "must have 592 bytes, found 0"),
+        (128, &[0; 8], "between header and payload"),
+        (65_536, &[0], "magic"),
+    ] {
+        let mut changed = bytes.clone();
+        changed[offset..offset + new.len()].copy_from_slice(new);
+        for passphrase in [false, true] {
+            let error = open(changed.clone(), passphrase).unwrap_err().to_string();
+            assert!(error.contains(expected), "{offset}: {error}");
+        }
+    }
+    // Salt, digest or key material damaged: nothing tells that from another passphrase.
+    for offset in [65_536 + 112, 65_536 + 216, 65_536 + 4096] {
+        let mut changed = bytes.clone();
+        changed[offset] ^= 1;
+        assert!(matches!(open(changed, true), Err(Error::WrongPassphrase)));
+    }
+    // A file cut off within the key material.
+    assert!(open(bytes[..65_536 + 8192].to_vec(), true).is_err());
 }
