@@ -7,12 +7,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::unimplemented,
     clippy::print_stdout,
     missing_docs,
     reason = "a benchmark may fail by panic, and prints what it measured"
 )]
 
 use std::hint::black_box;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -91,6 +93,17 @@ impl Storage for Device {
     }
 }
 
+/// Bytes of the disk that hold data.
+fn data_in(device: &dyn ReadAt) -> u64 {
+    let (mut at, mut data) = (0, 0);
+    while at < device.len() {
+        let extent = device.extent_at(at, device.len() - at).unwrap();
+        data += if extent.kind == block::ExtentKind::Data { extent.len } else { 0 };
+        at += extent.len;
+    }
+    data
+}
+
 fn read(device: &dyn ReadAt, bytes: u64) {
     let mut buf = vec![1; STEP];
     timed(bytes, || {
@@ -137,14 +150,48 @@ fn create(kind: &str, source: &Path, target: &Path, threads: usize) {
 /// A new file to write to: an empty image, or an empty file.
 fn empty(kind: &str, path: &Path, len: u64) -> Arc<dyn Storage> {
     if kind == "raw" {
-        let file = HostFile::create_new(path).unwrap();
-        file.set_len(len).unwrap();
-        return Arc::new(file);
+        std::fs::File::create_new(path).unwrap();
+        return Arc::new(Growing(std::fs::File::options().read(true).write(true).open(path).unwrap(), len));
     }
     let file = HostFile::create_new(path).unwrap();
     qcow2::create(&file, &Nothing(len), &CreateOptions::new(), &mut |_| {}).unwrap();
     drop(file);
     open(kind, path, true)
+}
+
+/// A file that grows as it is written, as one does that no format stands in front of.
+struct Growing(std::fs::File, u64);
+
+impl ReadAt for Growing {
+    fn len(&self) -> u64 {
+        self.1
+    }
+    fn read_at(&self, _: u64, _: &mut [u8]) -> block::Result<()> {
+        unimplemented!("it is only written")
+    }
+}
+
+impl WriteAt for Growing {
+    fn write_at(&self, offset: u64, buf: &[u8]) -> block::Result<()> {
+        self.0.write_all_at(buf, offset).unwrap();
+        Ok(())
+    }
+    fn write_zeroes(&self, _: u64, _: u64) -> block::Result<()> {
+        unimplemented!("it is only written")
+    }
+    fn discard(&self, _: u64, _: u64) -> block::Result<()> {
+        unimplemented!("it is only written")
+    }
+    fn flush(&self) -> block::Result<()> {
+        self.0.sync_data().unwrap();
+        Ok(())
+    }
+}
+
+impl Storage for Growing {
+    fn set_len(&self, _: u64) -> block::Result<()> {
+        Ok(())
+    }
 }
 
 struct Nothing(u64);
@@ -191,6 +238,17 @@ fn main() {
     match args[..] {
         ["read", kind, ..] => read(&*open(kind, path(2), false), number(3)),
         ["random", kind, ..] => random(&*open(kind, path(2), false), number(3), number(4), number(5)),
+        ["readall", ..] => {
+            let image = Image::open(path(2), &OpenOptions::new()).unwrap();
+            let bytes = data_in(&image);
+            timed(bytes, || {
+                qcow2::read_in_order(&image, number(3) as usize, &mut |_, bytes| {
+                    black_box(bytes);
+                    Ok(())
+                })
+                .unwrap();
+            });
+        }
         ["create", kind, ..] => create(kind, path(2), path(3), number(4) as usize),
         ["write", kind, ..] => write(&*empty(kind, path(2), number(3)), number(3)),
         ["allocate", kind, ..] => allocate(&*empty(kind, path(2), 4 << 30), number(3)),

@@ -79,9 +79,10 @@ impl Image {
     /// [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`].
     pub fn amend(&mut self, options: &AmendOptions) -> Result<()> {
         self.check_writable()?;
+        self.settle()?;
         let version = options.version.unwrap_or(self.version);
         let refcount_order = self.check_amend(options, version)?;
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         let mut area = HeaderArea::read(self)?;
         area.version = version;
         let lazy = options.lazy_refcounts.unwrap_or(area.compatible.contains(Compatible::LAZY_REFCOUNTS));

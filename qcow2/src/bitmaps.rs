@@ -317,7 +317,7 @@ impl Image {
             return Err(Error::Unsupported("persistent bitmaps in a version 2 image".to_owned()));
         }
         *self.tracked.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         let mut bitmaps: Vec<_> = self.bitmaps()?.into_iter().map(|bitmap| (bitmap, None)).collect();
         change(self, &mut bitmaps)?;
         if bitmaps.is_empty() {
@@ -346,7 +346,7 @@ impl Image {
 
     /// Frees what nothing leads to any more, and writes the feature bits.
     fn give_back(&mut self) -> Result<()> {
-        let accounting = self.poison_on_error(|| Accounting::take(self, &self.state()))?;
+        let accounting = self.poison_on_error(|| Accounting::take(self, &*self.settled()?))?;
         let counts = accounting.references.clone();
         let relayout = Relayout { counts, l1: None, snapshots: None, disk_len: self.geometry.disk_len };
         self.relayout(&accounting, relayout)

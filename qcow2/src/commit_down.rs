@@ -111,7 +111,7 @@ impl Image {
     /// Takes everything out of the disk; snapshots keep what they hold. A crash leaves the disk as it was or empty.
     fn make_empty(&mut self) -> Result<()> {
         self.check_writable()?;
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         let mut counts = accounting.references.clone();
         let l1 = self.l1(&self.state())?.to_vec();
         counts.release_all(&References::of_l1(self, &l1)?);

@@ -13,7 +13,7 @@ use crate::bitmaps::DirtyBits;
 use crate::commit;
 use crate::image::Image;
 use crate::l2_entry::OFFSET;
-use crate::write::Round;
+use crate::pending::Round;
 
 /// An enabled bitmap, with its bits and its table as they are on the disk.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ impl Image {
         for tracked in tracked.iter_mut().flatten().filter(|tracked| !tracked.bits.covers(&range)) {
             let chunks = tracked.bits.chunks_of(&range);
             // A cluster for each chunk, in the worst case.
+            let _turn = self.allocating();
             self.prepare(chunks.end - chunks.start)?;
             self.poison_on_error(|| {
                 tracked.bits.set(range.clone());
@@ -80,7 +81,7 @@ impl Image {
             let mut state = self.state_mut();
             let mut round = Round::new(self, &mut state);
             let host = round.allocate()?;
-            round.finish()?;
+            round.settle()?;
             host
         };
         commit::write_cluster(self, host, bytes)?;

@@ -18,6 +18,7 @@ use crate::header::Header;
 use crate::header_extension::Extensions;
 use crate::l1_table::L1Table;
 use crate::occupied::Occupied;
+use crate::pending::Pending;
 use crate::refcount::RefcountTable;
 use crate::slice_cache::SliceCache;
 use crate::{Backing, Compression, DataFile, Error, Result, commit, data_file};
@@ -187,6 +188,10 @@ pub struct Image {
     pub(crate) threads: usize,
     /// Decompressors that nobody uses just now.
     pub(crate) decompressors: Mutex<Vec<Decompressor>>,
+    /// Held by the one thread that allocates or frees clusters.
+    pub(crate) allocating: Mutex<()>,
+    /// Whether the image was made fit for writing in place.
+    pub(crate) prepared: AtomicBool,
     /// The enabled bitmaps, once something was written in place.
     pub(crate) tracked: Mutex<Option<Vec<Tracked>>>,
     /// One of [`SOUND`], [`WRITE_FAILED`], [`CORRUPTION_FOUND`].
@@ -209,6 +214,8 @@ pub(crate) struct State {
     pub(crate) refcounts: RefcountTable,
     /// No cluster before this one is free.
     pub(crate) first_free: u64,
+    /// Changes of metadata that are still to be written.
+    pub(crate) pending: Pending,
     /// Where metadata is, once something is written in place.
     pub(crate) occupied: Option<Occupied>,
 }
@@ -314,11 +321,20 @@ impl Image {
             geometry,
             version: header.version,
             compression: header.compression,
-            state: ShardedLock::new(State { header, l1, refcounts, first_free: 0, occupied: None }),
+            state: ShardedLock::new(State {
+                header,
+                l1,
+                refcounts,
+                first_free: 0,
+                pending: Pending::default(),
+                occupied: None,
+            }),
             slices: SliceCache::default(),
             decompressed: Cache::new(clusters),
             threads: options.threads.clamp(1, 64),
             decompressors: Mutex::new(Vec::new()),
+            allocating: Mutex::new(()),
+            prepared: AtomicBool::new(false),
             tracked: Mutex::new(None),
             soundness: AtomicU8::new(SOUND),
             marks_corruption: options.writable && !options.repair,
@@ -417,7 +433,7 @@ impl Image {
     }
 
     /// Makes all that was written safe, and closes the image: the only way to learn whether that worked. (Dropping an image
-    /// writes nothing.)
+    /// writes what is still to be written, too, but does not flush it, and tells nobody of errors.)
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Poisoned`] where an earlier write failed, and [`Error::ReadOnly`] where the metadata was found
@@ -427,7 +443,17 @@ impl Image {
             return Ok(());
         }
         self.check_sound()?;
-        self.flush_all()
+        self.settle()?;
+        self.poison_on_error(|| self.flush_all())
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if self.writable && self.check_sound().is_ok() {
+            // Who wants to know whether it worked calls `close`.
+            let _ = self.settle();
+        }
     }
 }
 

@@ -21,6 +21,12 @@
 //! with LUKS are read, written and made with the feature `luks`; the legacy AES encryption is refused by name. What an image names on the host is opened
 //! only where [`Backing`] and [`DataFile`] allow it.
 //!
+//! # Memory
+//!
+//! Whatever an image says, an [`Image`] holds at most its L1 table (32 MiB; at 64 KiB clusters 128 KiB for a terabyte), 16 MiB of
+//! slices of L2 tables, 16 MiB of decompressed clusters (at least 8 of them), 16 decompressors and, opened for writing, its
+//! refcount table (8 MiB) and 16 MiB of metadata that waits for the flush. Transactions and checks say what they add.
+//!
 //! ```no_run
 //! use block::ReadAt;
 //!
@@ -79,6 +85,7 @@ mod measure;
 mod named_file;
 mod occupied;
 mod pack;
+mod pending;
 mod pipeline;
 mod preallocation;
 mod read;

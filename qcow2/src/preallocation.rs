@@ -5,7 +5,7 @@ use std::ops::Range;
 use block::{Storage, WriteAt};
 
 use crate::image::Image;
-use crate::write::Round;
+use crate::pending::Round;
 use crate::{Error, Result};
 
 /// How clusters that hold nothing yet are held.
@@ -79,6 +79,7 @@ impl Image {
         let (mut first, end) = (part.start / size, part.end.div_ceil(size));
         while first < end {
             let clusters = (end - first).min(ROUND);
+            let _turn = self.allocating();
             self.prepare(clusters)?;
             self.poison_on_error(|| {
                 // Zeros are not zeros once they are decrypted.

@@ -75,6 +75,10 @@ impl Image {
         let within = offset - geometry.guest_offset(cluster);
         let (l1_index, l2_index) = geometry.table_indices(cluster);
         let left = |entries: u64, index: u64| ((entries - index) << geometry.cluster_bits) - within;
+        if let Some((host, table)) = state.pending.table(l1_index) {
+            let limit = max_len.min(left(geometry.l2_entries(), l2_index as u64));
+            return self.run_in(table, geometry.host_offset(host), l2_index, within, limit);
+        }
         let Some(table_offset) = self.l2_offset(state, l1_index)? else {
             let len = max_len.min(left(geometry.l2_entries(), l2_index as u64));
             return Ok(Run { len, held: Held::Unallocated });
@@ -86,9 +90,15 @@ impl Image {
         let first = (cluster.0 % per_slice) as usize;
         let limit = max_len.min(left(per_slice, first as u64));
         let slice_offset = table_offset + (l2_index - first) as u64 * geometry.l2_entry_size();
-        let piece = |index, within| {
-            Ok::<_, Error>(piece_at(self.decode_entry(slice_offset, &slice.entries, index)?, within, geometry))
-        };
+        self.run_in(&slice.entries, slice_offset, first, within, limit)
+    }
+
+    /// How the bytes from `within` of the cluster of entry `first` on are held. `table`, which is at `table_offset` of the file,
+    /// tells so for `limit` bytes at least.
+    fn run_in(&self, table: &L2Table, table_offset: u64, first: usize, within: u64, limit: u64) -> Result<Run> {
+        let geometry = &self.geometry;
+        let piece =
+            |index, within| Ok::<_, Error>(piece_at(self.decode_entry(table_offset, table, index)?, within, geometry));
         let mut run = piece(first, within)?;
         let mut index = first;
         let mut at_cluster_end = within + run.len == geometry.cluster_size();
@@ -136,6 +146,9 @@ impl Image {
     /// What the entry of a cluster says.
     pub(crate) fn entry_of(&self, state: &State, cluster: GuestCluster) -> Result<L2Entry> {
         let (l1_index, l2_index) = self.geometry.table_indices(cluster);
+        if let Some((host, table)) = state.pending.table(l1_index) {
+            return self.decode_entry(self.geometry.host_offset(host), table, l2_index);
+        }
         let Some(table_offset) = self.l2_offset(state, l1_index)? else { return Ok(L2Entry::Unallocated) };
         let per_slice = entries_per_slice(&self.geometry);
         let guard = self.l2_slice(table_offset, cluster.0 / per_slice)?;

@@ -43,7 +43,7 @@ impl Image {
         let mut area = HeaderArea::read(&self)?;
         area.set_backing(name)?;
         let header = Some(area.plan(&self)?);
-        let accounting = Accounting::take(&self, &self.state())?;
+        let accounting = Accounting::take(&self, &*self.settled()?)?;
         let mut copied =
             CopiedUp { image: &self, accounting: &accounting, changes: Changes::default(), in_memory: 0, bytes: 0 };
         let mut at = 0;

@@ -39,7 +39,7 @@ impl Image {
         {
             return Err(Error::Unsupported("resizing a version 2 image that has snapshots".to_owned()));
         }
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         let old_len = self.geometry.disk_len;
         if len == old_len {
             return Ok(());

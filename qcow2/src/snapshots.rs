@@ -27,6 +27,7 @@ impl Image {
     /// # Errors
     /// [`Error::Invalid`] where there is none so called, [`Error::Corrupt`], [`Error::Io`].
     pub fn into_snapshot(mut self, snapshot: &str) -> Result<Self> {
+        self.settle()?;
         let (_, found) = self.find_snapshot(snapshot)?;
         let l1 = found.read_l1(&*self.storage)?;
         self.geometry.disk_len = self.snapshot_disk_len(&found)?;
@@ -56,7 +57,7 @@ impl Image {
     fn create_snapshot_at(&mut self, name: &str, since_epoch: Duration) -> Result<Snapshot> {
         self.check_writable()?;
         self.refuse_external_data("a snapshot")?;
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         let mut counts = accounting.references.clone();
         let (mut entries, highest_id) = self.release_table(&mut counts)?;
         if entries.len() >= limits::SNAPSHOTS as usize {
@@ -94,7 +95,7 @@ impl Image {
         if self.has_bitmaps() {
             return Err(Error::Unsupported("applying a snapshot where there are persistent bitmaps".to_owned()));
         }
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         let (_, found) = self.find_snapshot(snapshot)?;
         let disk_len = self.snapshot_disk_len(&found)?;
         let mut l1 = found.read_l1(&*self.storage)?;
@@ -116,7 +117,7 @@ impl Image {
     /// [`Error::Invalid`] where no snapshot is so called; [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`].
     pub fn delete_snapshot(&mut self, snapshot: &str) -> Result<()> {
         self.check_writable()?;
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         let (index, _) = self.find_snapshot(snapshot)?;
         self.delete_snapshots_where(&accounting, |at| at == index)
     }
@@ -127,7 +128,7 @@ impl Image {
     /// [`Error::ReadOnly`], [`Error::Corrupt`], [`Error::Io`].
     pub fn delete_all_snapshots(&mut self) -> Result<()> {
         self.check_writable()?;
-        let accounting = Accounting::take(self, &self.state())?;
+        let accounting = Accounting::take(self, &*self.settled()?)?;
         self.delete_snapshots_where(&accounting, |_| true)
     }
 

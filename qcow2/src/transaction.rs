@@ -77,7 +77,7 @@ impl Image {
         // A transaction that is dropped leaves the file as it was.
         self.marks_corruption = false;
         self.refuse_external_data("a transaction")?;
-        let accounting = Accounting::take(&self, &self.state())?;
+        let accounting = Accounting::take(&self, &*self.settled()?)?;
         Ok(Transaction {
             image: self,
             state: RwLock::new(TransactionState {

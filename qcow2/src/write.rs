@@ -1,21 +1,21 @@
 //! Writing in place, in QEMU's order: refcounts and data before the L2 entries that rely on them, and refcounts lowered
 //! only after nothing leads to the cluster any more. A crash leaves leaked clusters at worst, never a wrong reference.
+//! As in QEMU, what was written is sure to be there only after a flush: see `pending`.
 
-use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use block::{Error as BlockError, ExtentKind, ReadAt, WriteAt};
 
-use crate::address::{GuestCluster, HostCluster};
+use crate::address::GuestCluster;
 use crate::commit::{self, Changes, Relayout};
 use crate::features::{Autoclear, Incompatible};
 use crate::image::{Image, State};
 use crate::l2_entry::{COPIED, L2Entry, RawEntry, Subclusters};
-use crate::l2_table::L2Table;
 use crate::occupied::Occupied;
+use crate::pending::Round;
 use crate::read::MappedKind;
-use crate::refcount::encode_block;
 use crate::references::Accounting;
-use crate::slice_cache::entries_per_slice;
 use crate::{Error, Result};
 
 /// Clusters that one round of allocating writes handles: enough that its flush costs little beside the data.
@@ -24,6 +24,8 @@ const ROUND: usize = 256;
 impl Image {
     /// Makes the image fit for writing in place: refcounts rebuilt if the dirty bit is set, autoclear bits cleared, and
     /// room in the refcount table for `clusters` more.
+    ///
+    /// The caller holds `self.allocating`, so that nothing is allocated between the count and the commit.
     pub(crate) fn prepare(&self, clusters: u64) -> Result<()> {
         self.check_writable()?;
         if self.state().occupied.is_none() {
@@ -36,7 +38,8 @@ impl Image {
             self.check_data_layout(&state)?;
             let roots = &state.header.roots;
             let per_block = self.geometry.refcounts_per_block();
-            let end = self.storage.len().div_ceil(self.geometry.cluster_size());
+            // Tables that wait to be written may lie beyond the end of the file.
+            let end = self.storage.len().div_ceil(self.geometry.cluster_size()).max(state.first_free);
             // Besides the data: an L2 table each in the worst case, and refcount blocks for all of it.
             let wanted = (end + 2 * clusters + 64).div_ceil(per_block) + 1;
             let short = wanted > state.refcounts.blocks.len() as u64;
@@ -53,7 +56,7 @@ impl Image {
             self.poison_on_error(|| Ok(self.storage.set_len(whole)?))?;
         }
         if let Some(refcount_blocks) = needed {
-            let accounting = Accounting::take(self, &self.state())?;
+            let accounting = Accounting::take(self, &*self.settled()?)?;
             let mut changes = Changes { force: true, refcount_blocks, ..Changes::default() };
             if self.has_bitmaps() {
                 let counts = accounting.references.clone();
@@ -62,20 +65,31 @@ impl Image {
             }
             self.poison_on_error(|| commit::commit(self, &accounting, changes))?;
         }
+        self.prepared.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The turn of one thread to allocate and free clusters.
+    pub(crate) fn allocating(&self) -> MutexGuard<'_, ()> {
+        self.allocating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes where every cluster of the range has a host cluster of its own; says whether it did.
     fn overwrite(&self, offset: u64, buf: &[u8]) -> Result<bool> {
         let state = self.state();
+        if state.occupied.is_none() {
+            return Ok(false); // it is to be found anew
+        }
         let mut targets = Vec::new();
+        let mut start = 0;
         for cluster in self.clusters_of(offset, buf.len() as u64) {
             let (within, part) = self.part_in(cluster, offset, buf);
             match self.entry(&state, cluster)? {
                 (entry, true) => match self.place_of(entry, within, part.len()) {
                     Some(at) => {
                         self.check_data(&state, at, part.len() as u64)?;
-                        targets.push((at, part));
+                        targets.push((at, start, part.len()));
+                        start += part.len();
                     }
                     None => return Ok(false),
                 },
@@ -83,7 +97,11 @@ impl Image {
             }
         }
         self.poison_on_error(|| {
-            targets.into_iter().try_for_each(|(at, part)| self.write_data(at, part))?;
+            let mut run = Run::default();
+            for (at, start, len) in targets {
+                run.push(self, at, &buf[start..], len)?;
+            }
+            run.write(self)?;
             Ok(true)
         })
     }
@@ -97,7 +115,7 @@ impl Image {
 
     /// Makes sure that an entry leads to where data can be, before that is written or freed: within the file, and where no
     /// metadata is.
-    fn check_data(&self, state: &State, offset: u64, len: u64) -> Result<()> {
+    pub(crate) fn check_data(&self, state: &State, offset: u64, len: u64) -> Result<()> {
         if self.data.is_some() {
             return Ok(());
         }
@@ -131,7 +149,8 @@ impl Image {
     /// A cluster's entry, and whether the L2 table that holds it may be written in place.
     pub(crate) fn entry(&self, state: &State, cluster: GuestCluster) -> Result<(L2Entry, bool)> {
         let (l1_index, _) = self.geometry.table_indices(cluster);
-        let own_table = self.l1(state)?.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
+        let own_table = state.pending.table(l1_index).is_some()
+            || self.l1(state)?.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
         Ok((self.entry_of(state, cluster)?, own_table))
     }
 
@@ -145,8 +164,9 @@ impl Image {
         while done < buf.len() {
             let at = offset + done as u64;
             let part = &buf[done..buf.len().min(done + round)];
-            self.prepare(part.len().div_ceil(self.geometry.cluster_len()) as u64 + 1)?;
-            if !self.overwrite(at, part)? {
+            if !self.prepared.load(Ordering::Acquire) || !self.overwrite(at, part)? {
+                let _turn = self.allocating();
+                self.prepare(part.len().div_ceil(self.geometry.cluster_len()) as u64 + 1)?;
                 self.poison_on_error(|| Round::new(self, &mut self.state_mut()).write(at, part))?;
             }
             done += part.len();
@@ -179,6 +199,7 @@ impl Image {
                 // As many clusters as lie in this run, and at least the one of which it is a part.
                 let run_until = if stop < whole_until { (stop / size * size).max(at + size) } else { whole_until };
                 let clusters = run_until.div_ceil(size).min(at / size + ROUND as u64) - at / size;
+                let _turn = self.allocating();
                 self.prepare(clusters)?;
                 self.poison_on_error(|| Round::new(self, &mut self.state_mut()).unmap(at / size, clusters))?;
                 at = (at + clusters * size).min(end);
@@ -193,7 +214,10 @@ impl Image {
 
     /// Zeroes bytes up to `end` or less far where the data file is to hold what the disk does; returns how far.
     fn zero_raw_data(&self, at: u64, end: u64) -> Result<u64> {
-        self.prepare(0)?;
+        {
+            let _turn = self.allocating();
+            self.prepare(0)?;
+        }
         let state = self.state();
         let extent = self.map_in(&state, at, end - at)?;
         let stop = at + extent.len;
@@ -232,6 +256,7 @@ impl Image {
             self.write_in_place(at, &vec![0; (next - at) as usize])?;
             return Ok(next);
         }
+        let _turn = self.allocating();
         self.prepare(1)?;
         let within = at - self.geometry.guest_offset(cluster);
         let (first, last) = self.geometry.subclusters_of(within, whole_until - at);
@@ -240,37 +265,63 @@ impl Image {
     }
 }
 
-/// One round of changes that share their flushes.
-pub(crate) struct Round<'a> {
-    image: &'a Image,
-    state: &'a mut State,
-    /// Refcount blocks that changed, by index.
-    refcounts: BTreeMap<usize, Vec<u64>>,
-    /// L2 tables that changed: where they are, whether they are new there, and their entries.
-    tables: BTreeMap<usize, (HostCluster, bool, L2Table)>,
-    /// Clusters that nothing leads to any more, once the new tables are in place.
-    freed: Vec<u64>,
-    /// Parts of clusters that nothing leads to any more, once the new tables are in place: offset and length.
-    freed_parts: Vec<(u64, u64)>,
+/// Parts of a buffer that follow one another in the file, too, and are written together.
+#[derive(Default)]
+struct Run<'b> {
+    place: u64,
+    /// The buffer from the first part on, and how many bytes of it there are so far.
+    buf: &'b [u8],
+    len: usize,
 }
 
-impl<'a> Round<'a> {
-    pub(crate) fn new(image: &'a Image, state: &'a mut State) -> Self {
-        Self {
-            image,
-            state,
-            refcounts: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            freed: Vec::new(),
-            freed_parts: Vec::new(),
+impl<'b> Run<'b> {
+    /// Adds what is to be written at `place`: the start of `rest`, `len` bytes long. Without a break each part follows
+    /// the one before in the buffer.
+    fn push(&mut self, image: &Image, place: u64, rest: &'b [u8], len: usize) -> Result<()> {
+        if self.len == 0 || self.place + self.len as u64 != place {
+            self.write(image)?;
+            (self.place, self.buf) = (place, rest);
         }
+        self.len += len;
+        Ok(())
     }
 
+    fn write(&mut self, image: &Image) -> Result<()> {
+        let len = std::mem::take(&mut self.len);
+        if len > 0 { image.write_data(self.place, &self.buf[..len]) } else { Ok(()) }
+    }
+}
+
+impl Round<'_> {
     fn write(mut self, offset: u64, buf: &[u8]) -> Result<()> {
         let geometry = self.image.geometry;
+        let mut run = Run::default();
         for cluster in self.image.clusters_of(offset, buf.len() as u64) {
             let (within, part) = self.image.part_in(cluster, offset, buf);
             let (old, _) = self.image.entry(self.state, cluster)?;
+            let whole = part.len() == geometry.cluster_len();
+            let plain = !geometry.extended_l2 && self.image.crypt.is_none();
+            if !geometry.external_data && self.is_new(old, cluster, part.len()) && (whole || plain) {
+                let host = self.allocate()?;
+                let host = geometry.host_offset(host);
+                if whole {
+                    let start = (geometry.guest_offset(cluster) - offset) as usize;
+                    run.push(self.image, host, &buf[start..], part.len())?;
+                } else if host >= self.image.storage.len() {
+                    // Behind the end of the file there is nothing, so what is around the part reads as zeros.
+                    run.write(self.image)?;
+                    self.image.storage.set_len(host + geometry.cluster_size())?;
+                    self.image.write_data(host + within as u64, part)?;
+                } else {
+                    run.write(self.image)?;
+                    let mut bytes = vec![0; geometry.cluster_len()];
+                    bytes[within..within + part.len()].copy_from_slice(part);
+                    self.image.write_data(host, &bytes)?;
+                }
+                self.set_entry(cluster, RawEntry::data(host, &geometry))?;
+                continue;
+            }
+            run.write(self.image)?;
             if let Some(place) = self.image.place_of(old, within, part.len()) {
                 self.image.check_data(self.state, place, part.len() as u64)?;
                 self.image.write_data(place, part)?;
@@ -317,7 +368,20 @@ impl<'a> Round<'a> {
             let subclusters = Subclusters { allocated: allocated | written, zero: zero & !written };
             self.set_entry(cluster, RawEntry::subclusters(host, subclusters, &geometry))?;
         }
-        self.finish()
+        run.write(self.image)?;
+        self.settle_if_heavy()
+    }
+
+    /// Whether nothing of what a cluster holds, once `len` bytes of it are written, comes from elsewhere but for zeros.
+    fn is_new(&self, old: L2Entry, cluster: GuestCluster, len: usize) -> bool {
+        let below = self.image.backing.as_ref().map_or(0, |below| below.len());
+        match old {
+            L2Entry::Unallocated => {
+                len == self.image.geometry.cluster_len() || below <= self.image.geometry.guest_offset(cluster)
+            }
+            L2Entry::Zero { host: None, .. } => true,
+            _ => false,
+        }
     }
 
     fn unmap(mut self, first: u64, clusters: u64) -> Result<()> {
@@ -340,7 +404,7 @@ impl<'a> Round<'a> {
             self.free_later(old)?;
             self.set_entry(cluster, new)?;
         }
-        self.finish()
+        self.settle_if_heavy()
     }
 
     /// Sets clusters of their own aside for those that hold nothing; `fill` is to make them read as zeros.
@@ -357,7 +421,7 @@ impl<'a> Round<'a> {
             fill(offset)?;
             self.set_entry(cluster, RawEntry::subclusters(offset, held, &geometry))?;
         }
-        self.finish()
+        self.settle()
     }
 
     /// Makes subclusters `first..end` of a cluster that is not compressed read as zeros.
@@ -378,194 +442,13 @@ impl<'a> Round<'a> {
             Some(host) => {
                 if let Some(own) = old.own_host() {
                     let size = geometry.subcluster_size();
-                    self.freed_parts.push((own + u64::from(first) * size, u64::from(end - first) * size));
+                    self.free_part_later(own + u64::from(first) * size, u64::from(end - first) * size);
                 }
                 RawEntry { descriptor: host, bitmap }.with_copied(old.own_host().is_some())
             }
         };
         self.set_entry(cluster, new)?;
-        self.finish()
-    }
-
-    fn free_later(&mut self, entry: L2Entry) -> Result<()> {
-        let geometry = &self.image.geometry;
-        if let Some(host) = entry.host().filter(|_| geometry.external_data) {
-            self.freed_parts.push((host, geometry.cluster_size()));
-        } else if let L2Entry::Compressed(stream) = entry {
-            self.image.check_data(self.state, stream.offset, stream.len)?;
-            self.freed.extend(stream.host_clusters(geometry));
-        } else if let Some(host) = entry.host() {
-            self.image.check_data(self.state, host, geometry.cluster_size())?;
-            self.freed.push(geometry.host_cluster_at(host).0);
-        }
-        Ok(())
-    }
-
-    fn set_entry(&mut self, cluster: GuestCluster, raw: RawEntry) -> Result<()> {
-        let geometry = self.image.geometry;
-        let (l1_index, l2_index) = geometry.table_indices(cluster);
-        if !self.tables.contains_key(&l1_index) {
-            let old = self.image.l2_table(self.state, l1_index)?;
-            let own = self.image.l1(self.state)?.get(l1_index).is_some_and(|raw| raw & COPIED != 0);
-            let table = match old {
-                Some((offset, table)) if own => (geometry.host_cluster_at(offset), false, (*table).clone()),
-                Some((offset, table)) => {
-                    self.freed.push(geometry.host_cluster_at(offset).0);
-                    (self.allocate()?, true, (*table).clone())
-                }
-                None => (self.allocate()?, true, L2Table::empty(&geometry)),
-            };
-            self.tables.insert(l1_index, table);
-        }
-        if let Some((_, _, table)) = self.tables.get_mut(&l1_index) {
-            table.set(l2_index, raw);
-        }
-        Ok(())
-    }
-
-    /// The refcounts of block `index`, which is made where there is none.
-    fn refcount_block(&mut self, index: usize) -> Result<&mut Vec<u64>> {
-        if !self.refcounts.contains_key(&index) {
-            let geometry = &self.image.geometry;
-            let mut counts = self.state.refcounts.read_block(&*self.image.storage, geometry, index)?;
-            let Some(place) = self.state.refcounts.blocks.get_mut(index) else {
-                return Err(Error::Unsupported("a refcount table of more than 8 MiB".to_owned()));
-            };
-            if *place == 0 {
-                // A block for clusters that nobody uses yet can be the first of them, and count itself.
-                let host = HostCluster(index as u64 * geometry.refcounts_per_block());
-                let offset = geometry.host_offset(host);
-                if let Some(occupied) = &mut self.state.occupied {
-                    occupied.check("new refcount block", offset, geometry.cluster_size())?;
-                    occupied.insert("refcount block", offset);
-                }
-                if let Some(count) = counts.first_mut() {
-                    *count = 1;
-                }
-                commit::write_cluster(self.image, host, &encode_block(&counts, geometry.refcount_order))?;
-                self.image.storage.flush()?;
-                let entry = self.state.header.roots.refcount_table_offset + index as u64 * 8;
-                self.image.storage.write_at(entry, &offset.to_be_bytes())?;
-                *place = offset;
-            }
-            self.refcounts.insert(index, counts);
-        }
-        self.refcounts.get_mut(&index).ok_or_else(|| Error::Invalid("refcount block".to_owned()))
-    }
-
-    pub(crate) fn allocate(&mut self) -> Result<HostCluster> {
-        let per_block = self.image.geometry.refcounts_per_block();
-        loop {
-            let cluster = self.state.first_free;
-            let counts = self.refcount_block((cluster / per_block) as usize)?;
-            let from = (cluster % per_block) as usize;
-            match counts[from..].iter().position(|&count| count == 0) {
-                Some(free) => {
-                    counts[from + free] = 1;
-                    let found = HostCluster(cluster + free as u64);
-                    self.state.first_free = found.0 + 1;
-                    if let Some(occupied) = &self.state.occupied {
-                        let geometry = &self.image.geometry;
-                        occupied.check("free cluster", geometry.host_offset(found), geometry.cluster_size())?;
-                    }
-                    return Ok(found);
-                }
-                None => self.state.first_free = (cluster / per_block + 1) * per_block,
-            }
-        }
-    }
-
-    fn write_refcounts(&mut self) -> Result<()> {
-        for (index, counts) in std::mem::take(&mut self.refcounts) {
-            let offset = self.state.refcounts.blocks[index];
-            self.image.storage.write_at(offset, &encode_block(&counts, self.image.geometry.refcount_order))?;
-        }
-        Ok(())
-    }
-
-    /// Writes the metadata of this round, in the order that its safety needs.
-    pub(crate) fn finish(mut self) -> Result<()> {
-        let geometry = self.image.geometry;
-        self.write_refcounts()?;
-        for (host, _, table) in self.tables.values().filter(|(_, new, _)| *new) {
-            commit::write_cluster(self.image, *host, &table.encode())?;
-        }
-        if self.tables.is_empty() {
-            return Ok(());
-        }
-        self.image.flush_all()?;
-        for (l1_index, (host, new, table)) in std::mem::take(&mut self.tables) {
-            let offset = geometry.host_offset(host);
-            if new {
-                if let Some(occupied) = &mut self.state.occupied {
-                    occupied.insert("L2 table", offset);
-                }
-                self.state.l1.set(l1_index, offset | COPIED);
-                let entry = self.state.header.roots.l1_offset + l1_index as u64 * 8;
-                self.image.storage.write_at(entry, &(offset | COPIED).to_be_bytes())?;
-            } else {
-                self.write_changed_entries(offset, &table)?;
-            }
-            let per_table = (geometry.l2_entries() / entries_per_slice(&geometry)).max(1);
-            let first = l1_index as u64 * per_table;
-            self.image.slices.remove(first..first + per_table);
-        }
-        if self.freed.is_empty() && self.freed_parts.is_empty() {
-            return Ok(());
-        }
-        self.image.storage.flush()?;
-        for (offset, len) in std::mem::take(&mut self.freed_parts) {
-            let storage = self.image.data_storage();
-            let held = len.min(storage.len().saturating_sub(offset));
-            if held > 0 {
-                storage.discard(offset, held)?;
-            }
-        }
-        let mut unused = Vec::new();
-        for cluster in std::mem::take(&mut self.freed) {
-            let per_block = geometry.refcounts_per_block();
-            let counts = self.refcount_block((cluster / per_block) as usize)?;
-            let Some(count) = counts.get_mut((cluster % per_block) as usize).filter(|count| **count > 0) else {
-                return Err(Error::corrupt(
-                    "refcount",
-                    cluster << geometry.cluster_bits,
-                    "a cluster in use must have one",
-                ));
-            };
-            *count -= 1;
-            if *count == 0 {
-                unused.push(cluster);
-            }
-        }
-        self.write_refcounts()?;
-        for cluster in unused {
-            self.state.first_free = self.state.first_free.min(cluster);
-            let offset = cluster << geometry.cluster_bits;
-            if let Some(occupied) = &mut self.state.occupied {
-                occupied.remove(offset);
-            }
-            let len = geometry.cluster_size().min(self.image.storage.len().saturating_sub(offset));
-            self.image.storage.discard(offset, len)?;
-        }
-        // A compressed stream's place may be used anew, for another stream.
-        self.image.decompressed.clear();
-        Ok(())
-    }
-
-    /// Writes the entries that differ from the table as it is on disk, neighbours together.
-    fn write_changed_entries(&self, offset: u64, table: &L2Table) -> Result<()> {
-        let (old, new) = (self.image.read_l2_table(offset)?, table.encode());
-        let size = self.image.geometry.l2_entry_size() as usize;
-        let mut index = 0;
-        while index < table.len() {
-            let changed = (index..table.len()).take_while(|&index| table.get(index) != old.get(index)).count();
-            if changed > 0 {
-                let bytes = &new[index * size..(index + changed) * size];
-                self.image.storage.write_at(offset + (index * size) as u64, bytes)?;
-            }
-            index += changed + 1;
-        }
-        Ok(())
+        self.settle_if_heavy()
     }
 }
 
@@ -584,6 +467,7 @@ impl WriteAt for Image {
 
     fn flush(&self) -> block::Result<()> {
         self.check_writable()?;
+        self.settle()?;
         Ok(self.poison_on_error(|| self.flush_all())?)
     }
 }

@@ -37,7 +37,7 @@ impl Image {
     /// # Errors
     /// [`crate::Error::Io`]; [`crate::Error::Unsupported`] for a file too large to keep account of.
     pub fn check(&self, problem: &mut dyn FnMut(&Problem)) -> Result<CheckReport> {
-        let state = self.state();
+        let state = self.settled()?;
         let refcounts = Refcounts::read(&*self.storage, self.geometry, &state.header.roots)?;
         let mut walk = Walk::new(self, problem)?;
         walk.walk(&state, &refcounts)?;
