@@ -51,6 +51,8 @@ fn wrong(what: impl Into<String>) -> Error {
     Error::RedoLog(what.into())
 }
 
+/// Chunks read and written at once.
+const RUN: usize = 256;
 /// Entries read at once.
 const BATCH: u64 = 1024;
 
@@ -175,28 +177,36 @@ impl<'a> CompleteLog<'a> {
 
     /// Carries out all entries and makes them safe.
     pub(crate) fn apply(&self, device: &(impl WriteAt + ?Sized)) -> Result<()> {
-        const RUN: usize = 1 << 20;
-        let mut run: Vec<u8> = Vec::new();
-        let mut start = 0;
+        let mut run: Vec<Entry> = Vec::new();
         self.for_each(|entry| {
-            let at = entry.offset.get();
             if entry.kind.get() == ZERO {
-                return device.discard(at, entry.len.get());
+                return device.discard(entry.offset.get(), entry.len.get());
             }
-            if !run.is_empty() && (start + run.len() as u64 != at || run.len() >= RUN) {
-                device.write_at(start, &run)?;
+            let continues = run.last().is_some_and(|last| {
+                last.offset.get() + CHUNK == entry.offset.get() && last.slot.get() + CHUNK == entry.slot.get()
+            });
+            if !continues || run.len() >= RUN {
+                self.apply_run(device, &run)?;
                 run.clear();
             }
-            if run.is_empty() {
-                start = at;
-            }
-            run.extend_from_slice(&self.contents(entry)?);
+            run.push(entry.clone());
             Ok(())
         })?;
-        if !run.is_empty() {
-            device.write_at(start, &run)?;
-        }
+        self.apply_run(device, &run)?;
         device.flush()
+    }
+
+    /// Carries out entries of data that follow each other on the device and in the log.
+    fn apply_run(&self, device: &(impl WriteAt + ?Sized), run: &[Entry]) -> Result<()> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let len = last.offset.get() - first.offset.get() + last.len.get();
+        let bytes = crate::read_vec(&self.storage, first.slot.get(), len)?;
+        for (entry, contents) in run.iter().zip(bytes.chunks(CHUNK as usize)) {
+            if crc32c::crc32c(contents) != entry.checksum.get() {
+                return Err(wrong(format!("has contents for offset {} with a wrong checksum", entry.offset.get())));
+            }
+        }
+        device.write_at(first.offset.get(), &bytes)
     }
 }
 

@@ -7,6 +7,8 @@ use crate::redo_log::layout::{CHUNK, DATA, ENTRY_LEN, Entry, SECTOR, ZERO};
 use crate::redo_log::{CompleteLog, write_header};
 use crate::{Error, ReadAt, Result, WriteAt};
 
+/// Chunks read in one call.
+const RUN: usize = 256;
 /// Bytes of index written in one call.
 const INDEX_RUN: usize = 1024 * ENTRY_LEN;
 
@@ -66,18 +68,26 @@ impl<D: WriteAt> Staged<D> {
         state.spill(&*self.place)?;
         let mut index = Index { offset: state.end, entries: 0, checksum: 0, buffer: Vec::new() };
         let mut chunks = state.chunks.iter().peekable();
-        for run in state.zeros.within(0..self.len().div_ceil(CHUNK)) {
-            let mut from = run.start;
-            while let Some((&chunk, slot)) = chunks.next_if(|(chunk, _)| **chunk < run.end) {
-                self.index_zeros(state, &mut index, from, chunk)?;
-                self.index_data(state, &mut index, chunk, slot)?;
+        let mut run = Vec::with_capacity(RUN);
+        for zeros in state.zeros.within(0..self.len().div_ceil(CHUNK)) {
+            let mut from = zeros.start;
+            while let Some((&chunk, slot)) = chunks.next_if(|(chunk, _)| **chunk < zeros.end) {
+                if from < chunk {
+                    self.index_run(state, &mut index, &mut run)?;
+                    self.index_zeros(state, &mut index, from, chunk)?;
+                }
+                self.index_data(state, &mut index, &mut run, chunk, slot)?;
                 from = from.max(chunk + 1);
             }
-            self.index_zeros(state, &mut index, from, run.end)?;
+            if from < zeros.end {
+                self.index_run(state, &mut index, &mut run)?;
+                self.index_zeros(state, &mut index, from, zeros.end)?;
+            }
         }
         for (&chunk, slot) in chunks {
-            self.index_data(state, &mut index, chunk, slot)?;
+            self.index_data(state, &mut index, &mut run, chunk, slot)?;
         }
+        self.index_run(state, &mut index, &mut run)?;
         index.write_out(state)?;
         if index.entries == 0 {
             return Ok(false);
@@ -90,36 +100,56 @@ impl<D: WriteAt> Staged<D> {
     }
 
     fn index_zeros(&self, state: &State, index: &mut Index, from: u64, to: u64) -> Result<()> {
-        if from >= to {
-            return Ok(());
-        }
         let offset = from * CHUNK;
         let len = (to * CHUNK).min(self.len()) - offset;
         index.push(state, &Entry { kind: ZERO.into(), offset: offset.into(), len: len.into(), ..Entry::default() })
     }
 
-    fn index_data(&self, state: &State, index: &mut Index, chunk: u64, slot: &Slot) -> Result<()> {
+    /// Adds a chunk to the run that is read at once, which is indexed first where the chunk does not continue it.
+    fn index_data(
+        &self,
+        state: &State,
+        index: &mut Index,
+        run: &mut Vec<(u64, u64)>,
+        chunk: u64,
+        slot: &Slot,
+    ) -> Result<()> {
         let Slot::Logged(slot) = slot else { return Ok(()) };
-        let offset = chunk * CHUNK;
-        let mut before = vec![0; self.chunk_len(chunk)];
-        self.device.read_at(offset, &mut before)?;
+        let continues = run.last().is_some_and(|last| *last == (chunk - 1, slot.saturating_sub(CHUNK)));
+        if !continues || run.len() >= RUN {
+            self.index_run(state, index, run)?;
+        }
+        run.push((chunk, *slot));
+        Ok(())
+    }
+
+    /// Indexes chunks that follow each other on the device and in the log.
+    fn index_run(&self, state: &State, index: &mut Index, run: &mut Vec<(u64, u64)>) -> Result<()> {
+        let (Some(&(first, first_slot)), Some(&(last, _))) = (run.first(), run.last()) else { return Ok(()) };
+        let len = (last - first) * CHUNK + self.chunk_len(last) as u64;
+        let before = crate::read_vec(&self.device, first * CHUNK, len)?;
         let mut after = vec![0; before.len()];
-        state.read_slot(*slot, &mut after)?;
-        if before == after {
-            return Ok(());
+        state.read_slot(first_slot, &mut after)?;
+        let contents = before.chunks(CHUNK as usize).zip(after.chunks(CHUNK as usize));
+        for (&(chunk, slot), (before, after)) in run.iter().zip(contents) {
+            if before == after {
+                continue;
+            }
+            let mut entry = Entry {
+                kind: DATA.into(),
+                checksum: crc32c::crc32c(after).into(),
+                offset: (chunk * CHUNK).into(),
+                len: (after.len() as u64).into(),
+                slot: slot.into(),
+                ..Entry::default()
+            };
+            for (sum, sector) in entry.before.iter_mut().zip(before.chunks(SECTOR)) {
+                *sum = crc32c::crc32c(sector).into();
+            }
+            index.push(state, &entry)?;
         }
-        let mut entry = Entry {
-            kind: DATA.into(),
-            checksum: crc32c::crc32c(&after).into(),
-            offset: offset.into(),
-            len: (after.len() as u64).into(),
-            slot: (*slot).into(),
-            ..Entry::default()
-        };
-        for (sum, sector) in entry.before.iter_mut().zip(before.chunks(SECTOR)) {
-            *sum = crc32c::crc32c(sector).into();
-        }
-        index.push(state, &entry)
+        run.clear();
+        Ok(())
     }
 }
 
