@@ -5,6 +5,8 @@ pub(crate) mod image;
 
 use std::path::PathBuf;
 
+use seal::Preset;
+
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Turns a used virtual machine image into a golden image: removes all that makes the guest one particular machine
@@ -65,6 +67,13 @@ pub(crate) struct Open {
     pub(crate) passphrase_file: Vec<PathBuf>,
 }
 
+impl Open {
+    /// An image of this format, with its only system.
+    pub(crate) fn of_format(format: Option<Format>) -> Self {
+        Self { input_format: format, root: None, redo_log: None, backing_dir: Vec::new(), passphrase_file: Vec::new() }
+    }
+}
+
 /// Which operations.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Select {
@@ -74,6 +83,18 @@ pub(crate) struct Select {
     /// Perform exactly these operations
     #[arg(long, value_name = "LIST")]
     pub(crate) enable: Vec<String>,
+    /// What the image is for, where the choice of operations begins
+    #[arg(long, value_name = "PRESET", value_parser = preset, conflicts_with = "enable")]
+    pub(crate) preset: Option<Preset>,
+    /// Read choices from a profile in TOML: preset, operations, customize, operations of its own
+    #[arg(long, value_name = "FILE", conflicts_with = "enable")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Only the operations of virt-sysprep
+    #[arg(long, value_name = "TOOL")]
+    pub(crate) compat: Option<Compat>,
+    /// What operation machine-id leaves
+    #[arg(long, value_name = "WHAT", default_value = "empty")]
+    pub(crate) machine_id: MachineIdChoice,
     /// Accounts that operation user-account removes; by default all ordinary ones
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) remove_user_accounts: Vec<String>,
@@ -120,6 +141,12 @@ pub(crate) struct Seal {
     /// What to do with a backing file, which keeps what it holds
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
     pub(crate) backing: BackingFile,
+    /// Write a report for auditors: one page of HTML that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Do not search the sealed image for bytes of what was removed
+    #[arg(long)]
+    pub(crate) no_residue_search: bool,
     /// A warning is an error: nothing is written, and the exit code is 4
     #[arg(long)]
     pub(crate) strict: bool,
@@ -277,6 +304,32 @@ pub(crate) struct Completions {
 pub(crate) struct ManualPages {
     /// Folder to write to, which has to exist
     pub(crate) folder: PathBuf,
+}
+
+fn preset(name: &str) -> Result<Preset, String> {
+    let known = Preset::ALL.iter().find(|(known, _)| *known == name);
+    known.map(|(_, preset)| *preset).ok_or_else(|| {
+        let names: Vec<_> = Preset::ALL.iter().map(|(name, _)| *name).collect();
+        format!("it is none of {}", names.join(", "))
+    })
+}
+
+/// A tool whose operations are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compat {
+    /// The operations that virt-sysprep has, and no others
+    VirtSysprep,
+}
+
+/// What a sealed guest has for a machine ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MachineIdChoice {
+    /// An empty file: the next boot makes an ID, and is no first boot
+    Empty,
+    /// The word `uninitialized`: the next boot is a first boot
+    Uninitialized,
+    /// No file: the next boot is a first boot
+    Removed,
 }
 
 /// An image format.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use block::{Access, HostFile, LogFile, Overlay, ReadAt, Staged, WriteAt};
-use qcow2::{Backing, Image, Transaction};
+use qcow2::{Backing, Committed, Image, Transaction};
 
 use crate::args::{Format, Open};
 use crate::secret::Passphrases;
@@ -39,6 +39,15 @@ impl Disk {
             Self::Qcow2(transaction) => Arc::clone(transaction) as Arc<dyn WriteAt>,
             Self::Raw(staged) => Arc::clone(staged) as Arc<dyn WriteAt>,
             Self::RawReadOnly(overlay) => Arc::clone(overlay) as Arc<dyn WriteAt>,
+        }
+    }
+
+    /// Keeps the changes: the image is the old one or the new one, whatever happens.
+    pub(crate) fn commit(&self) -> Result<Committed> {
+        match self {
+            Self::Qcow2(transaction) => transaction.commit().context("cannot commit"),
+            Self::Raw(staged) => staged.commit().map(|()| Committed::default()).context("cannot commit"),
+            Self::RawReadOnly(_) => anyhow::bail!("the image was opened for reading only"),
         }
     }
 

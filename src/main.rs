@@ -4,13 +4,20 @@
 mod args;
 mod commands;
 mod disk;
+mod dropin;
 mod exit_code;
 mod render;
+mod residue;
 mod secret;
 
 use clap::Parser;
 
 fn main() -> std::process::ExitCode {
+    // A link to the program under the name of another tool takes that tool's options.
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    if let Some(tool) = words.next().as_deref().and_then(dropin::Tool::of_program) {
+        return dropin::run(tool, &words.collect::<Vec<_>>());
+    }
     // `image` ends as qemu-img does.
     let is_image = std::env::args_os().nth(1).is_some_and(|command| command == "image");
     let mut args = match args::Args::try_parse() {

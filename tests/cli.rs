@@ -45,7 +45,7 @@ fn exit_codes_are_as_promised() {
     for wrong in [
         &["seal"][..],
         &["seal", image, "--operations", "no-such-thing"],
-        &["seal", image, "--enable", "customize"],
+        &["seal", image, "--enable", "script"],
         &["seal", image, image, "-o", "x"],
         &["seal", image, "-o", "x", "--format", "raw", "--compress", "zlib"],
         &["no-such-command"],
@@ -250,4 +250,131 @@ fn a_suspended_guest_is_refused_unless_its_memory_is_given_up() {
     run("qemu-img", &["check", "-q", text(&image)]);
     run("qemu-img", &["convert", "-O", "raw", text(&image), text(&disk)]);
     assert!(!std::fs::read(&disk).unwrap().windows(8).any(|bytes| bytes == b"a secret"));
+}
+
+/// Under the name of another tool the program takes that tool's options.
+#[test]
+fn a_link_takes_the_options_of_the_tool_that_it_is_named_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    let link = |name: &str| {
+        let link = dir.path().join(name);
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_goldenseal"), &link).unwrap();
+        link
+    };
+    let (sysprep, customize) = (link("virt-sysprep"), link("virt-customize"));
+    let run = |tool: &Path, args: &[&str]| Command::new(tool).args(args).output().unwrap();
+
+    let list = stdout(&run(&sysprep, &["--list-operations"]));
+    assert_eq!(list.lines().count(), 45);
+    // As far as it goes, it is the list of the tool itself, if that is here.
+    if let Ok(real) = Command::new("/usr/bin/virt-sysprep").arg("--list-operations").output() {
+        for line in stdout(&real).lines() {
+            assert!(list.lines().any(|ours| ours == line), "{line}");
+        }
+    }
+    let none = run(&sysprep, &["-q"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        stderr(&none).starts_with("virt-sysprep: error: you must give either -a or -d options."),
+        "{}",
+        stderr(&none)
+    );
+    let unknown = run(&sysprep, &["-a", text(&image), "--enable", "foo"]);
+    assert_eq!(stderr(&unknown).trim_end(), "virt-sysprep: error: --enable: ‘foo’ is not a known operation");
+
+    let before = std::fs::read(&image).unwrap();
+    let dry = run(&sysprep, &["-n", "-a", text(&image), "--format", "qcow2", "-a", text(&image)]);
+    assert_eq!(dry.status.code(), Some(1), "two disks are refused");
+    let dry = run(&sysprep, &["-n", "--format", "qcow2", "-a", text(&image)]);
+    assert_eq!(dry.status.code(), Some(0), "{}", stderr(&dry));
+    assert!(std::fs::read(&image).unwrap() == before);
+
+    let args = ["-a", text(&image), "--operations", "defaults,-ssh-userdir", "--hostname", "a.example", "--network"];
+    let done = run(&sysprep, &args);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let said = stdout(&done);
+    let steps: Vec<_> = said.lines().map(|line| line.split_once("] ").unwrap().1).collect();
+    assert_eq!(steps[..2], ["Examining the guest ...", "Performing \"abrt-data\" ..."]);
+    assert_eq!(
+        steps[steps.len() - 3..],
+        ["Performing \"customize\" ...", "Setting the hostname: a.example", "Performing \"lvm-uuids\" ..."]
+    );
+    assert!(steps.contains(&"Performing \"script\" ...") && !steps.iter().any(|step| step.contains("cloud-init")));
+    assert!(said.starts_with("[   0.0] "));
+
+    let domain = dir.path().join("vm.xml");
+    let xml = format!(
+        "<domain><devices><disk type='file'><driver type='qcow2'/><source file='{}'/></disk></devices></domain>",
+        text(&image)
+    );
+    std::fs::write(&domain, xml).unwrap();
+    let done = run(&customize, &["-q", "-d", text(&domain), "--write", "/etc/motd:golden", "--mkdir", "/srv/a"]);
+    assert_eq!((done.status.code(), stdout(&done).as_str()), (Some(0), ""), "{}", stderr(&done));
+    assert_eq!(stdout(&goldenseal(&["cat", text(&image), "/etc/motd", "/etc/hostname"])), "goldena.example\n");
+}
+
+#[test]
+fn a_guest_is_customized_in_the_order_given_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    let image = text(&image);
+    let before = std::fs::read(image).unwrap();
+    let failed = goldenseal(&["customize", image, "--write", "/etc/motd:a", "--edit", "/no/file:s/a/b/"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr(&failed).contains("--edit /no/file failed: /no/file does not exist"), "{}", stderr(&failed));
+    assert!(std::fs::read(image).unwrap() == before);
+    for wrong in [&["--install", "vim"][..], &["--inject-qemu-ga", "x"], &[], &["--write", "x"]] {
+        let out = goldenseal(&[&["customize", image], wrong].concat());
+        assert_eq!(out.status.code(), Some(2), "{wrong:?}: {}", stderr(&out));
+    }
+    let done = goldenseal(&[
+        "customize",
+        image,
+        "--append-line",
+        "/etc/motd:two",
+        "--write",
+        "/etc/motd:one\n",
+        "--append-line",
+        "/etc/motd:three",
+    ]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert_eq!(stdout(&goldenseal(&["cat", image, "/etc/motd"])), "one\nthree\n");
+    if !oracle_missing("a_guest_is_customized_in_the_order_given_or_not_at_all", &["qemu-img"]) {
+        run("qemu-img", &["check", "-q", image]);
+    }
+}
+
+#[test]
+fn profiles_presets_and_the_report_for_auditors() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    let profile = dir.path().join("profile.toml");
+    std::fs::write(
+        &profile,
+        "preset = \"vagrant\"\noperations = [\"-utmp\"]\ncustomize = [[\"write\", \"/etc/motd:<b>golden\"]]\n\
+         [[operation]]\nname = \"own\"\nremove = [\"/etc/shells\", \"/etc/motd\"]\nempty = [\"/etc/fstab\"]\nwhen = \"/etc/passwd\"\n",
+    )
+    .unwrap();
+    let page = dir.path().join("report.html");
+    let out = goldenseal(&["seal", "--json", text(&image), "--profile", text(&profile), "--report", text(&page)]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let names: Vec<_> =
+        report["operations"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert!(!names.contains(&"ssh-userdir") && !names.contains(&"utmp"));
+    assert_eq!(names[names.len() - 3..], ["own", "log-sweep", "customize"]);
+    // All that went was searched for in the whole image, and is nowhere but in files that stay.
+    let residue = &report["residue_search"];
+    assert!(residue["searched_for"].as_u64().unwrap() > 20, "{residue}");
+    for found in residue["found"].as_array().unwrap() {
+        assert!(found["in_files"].as_array().is_some_and(|files| !files.is_empty()), "{found}");
+    }
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("SHA-256 now") && page.contains("ssh-hostkeys") && page.contains("<svg"));
+    assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"));
+    assert_eq!(goldenseal(&["seal", text(&image), "--preset", "nonsense"]).status.code(), Some(2));
+    assert_eq!(goldenseal(&["audit", "-q", text(&image), "--profile", text(&profile)]).status.code(), Some(0));
+    // What the defaults would do was not done.
+    assert_eq!(goldenseal(&["audit", "-q", text(&image)]).status.code(), Some(3));
 }

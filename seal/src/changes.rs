@@ -8,7 +8,7 @@ use guest::{FileKind, Guest, Metadata};
 use crate::ledger::{Ledger, is_within, mount_of};
 use crate::operation::{Operation, Step, Treatment};
 use crate::system_directories::{is_system_directory, may_be_cleared_through_a_link};
-use crate::{Action, Change, Error, GuestPath, Result};
+use crate::{Action, Change, Edit, Error, GuestPath, Result};
 
 /// A guest in the hands of one operation.
 #[derive(Debug)]
@@ -324,6 +324,7 @@ impl<'a> Changes<'a> {
         let old = self.guest.read(&path).map_err(|source| self.failed(source))?;
         if old != contents {
             self.ledger.traces.add_edit(&path, &old, contents);
+            self.ledger.edits.extend(Edit::between(&path, &old, contents));
             self.guest.write(&path, contents).map_err(|source| self.failed(source))?;
             let action = if contents.is_empty() { Action::Emptied } else { Action::Edited };
             self.record(path, action, old.len() as u64);

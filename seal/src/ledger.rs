@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use guest::{Guest, InodeNumber, Metadata};
 
 use crate::GuestPath;
-use crate::traces::Traces;
+use crate::traces::{Edit, Traces};
 
 /// Warnings and notes, each once, and which removed files have names left elsewhere.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(crate) struct Ledger {
     pub(crate) notes: Vec<String>,
     /// What is to be found nowhere any more.
     pub(crate) traces: Traces,
+    /// What was taken out of files that stay.
+    pub(crate) edits: Vec<Edit>,
     linked: BTreeMap<(Vec<u8>, InodeNumber), Linked>,
 }
 

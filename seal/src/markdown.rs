@@ -27,7 +27,8 @@ fn describe(text: &mut String, operation: &Operation) {
         operation.name, operation.heading, operation.about
     );
     for step in operation.steps {
-        let _ = writeln!(text, "\n{}:\n", step.treatment.verb());
+        let source = if step.source.is_empty() { String::new() } else { format!(" ({})", step.source) };
+        let _ = writeln!(text, "\n{}{source}:\n", step.treatment.verb());
         for pattern in step.patterns {
             let _ = writeln!(text, "- `{pattern}`");
         }
@@ -126,8 +127,8 @@ const INTRODUCTION: &str = "\
 <!-- Generated from the operations' own records: see seal/tests/operations/document.rs. -->
 # Operations
 
-`goldenseal seal` performs the operations that are on by default, in the order of their names, and `customize` last.
-`--operations` and `--enable` choose others; the grammar is that of virt-sysprep, and so are the names.
+`goldenseal seal` performs the operations that are on by default, in the order of their names, then `log-sweep` and
+`customize`. `--operations` and `--enable` choose others; the grammar is that of virt-sysprep, and so are the names.
 
 An operation acts on the files that a guest has, whatever distribution it calls itself. All paths are resolved inside the
 guest. Patterns are those of a shell: `*` stands for any characters but `/`, and for no leading dot; `**` stands for any

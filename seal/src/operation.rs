@@ -45,15 +45,22 @@ pub struct Step {
     pub except: &'static [&'static str],
     /// Whether it is no fault if the file system that the patterns lead to cannot be mounted.
     pub if_mounted: bool,
+    /// Where it is written down that what goes is there; empty for what virt-sysprep does, too.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub source: &'static str,
 }
 
 impl Step {
     pub(crate) const fn new(treatment: Treatment, patterns: &'static [&'static str]) -> Self {
-        Self { treatment, patterns, except: &[], if_mounted: false }
+        Self { treatment, patterns, except: &[], if_mounted: false, source: "" }
     }
 
     pub(crate) const fn except(self, except: &'static [&'static str]) -> Self {
         Self { except, ..self }
+    }
+
+    pub(crate) const fn source(self, source: &'static str) -> Self {
+        Self { source, ..self }
     }
 
     pub(crate) const fn if_mounted(self) -> Self {

@@ -1,6 +1,6 @@
 //! What a caller chooses besides the operations.
 
-use crate::{Customization, PasswordCrypto};
+use crate::{CustomOperation, Customization, PasswordCrypto};
 
 /// What a caller chooses besides the operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub struct Options {
     pub forget_suspended: bool,
     /// Which accounts operation `user-account` removes.
     pub accounts: Accounts,
+    /// What operation `machine-id` leaves.
+    pub machine_id: MachineId,
+    /// Operations that a profile defines; they come after all others but `log-sweep` and `customize`.
+    pub custom_operations: Vec<CustomOperation>,
     /// What operation `customize` does, in this order; passwords are set at the end.
     pub customizations: Vec<Customization>,
     /// How passwords are hashed; `None`: as the guest itself would, and by SHA-512 where that cannot be told.
@@ -28,10 +32,25 @@ impl Default for Options {
             scrub: true,
             forget_suspended: false,
             accounts: Accounts::default(),
+            machine_id: MachineId::default(),
+            custom_operations: Vec::new(),
             customizations: Vec::new(),
             password_crypto: None,
         }
     }
+}
+
+/// What a sealed guest has for a machine ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum MachineId {
+    /// An empty file: the next boot makes an ID, and is no first boot. Works with every systemd.
+    #[default]
+    Empty,
+    /// The word `uninitialized`: the next boot is a first boot, with all that systemd does then. Needs systemd 247.
+    Uninitialized,
+    /// No file: as `Uninitialized`, with every systemd, but `/etc` has to be writable early.
+    Removed,
 }
 
 /// Which of the ordinary accounts are removed. Names that the guest does not have are no error.

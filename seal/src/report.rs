@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GuestPath, Trace};
+use crate::{Edit, GuestPath, Trace};
 
 /// What a run did to a guest.
 ///
@@ -38,6 +38,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What is good to know and nothing to act on.
     pub notes: Vec<String>,
+    /// Lines that operations took out of files, with what may be secret masked.
+    #[serde(skip)]
+    pub edits: Vec<Edit>,
     /// Bytes of what was removed, to be searched for in the sealed image. They are secrets: no report prints them.
     #[serde(skip)]
     pub traces: Vec<Trace>,

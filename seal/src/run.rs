@@ -6,7 +6,9 @@ use crate::accounts::Account;
 use crate::changes::Changes;
 use crate::ledger::Ledger;
 use crate::operation::Operation;
-use crate::{Error, GuestPath, OperationReport, Options, Report, Result, Scrubbed, Selection, reach, relabel};
+use crate::{
+    CustomOperation, Error, GuestPath, OperationReport, Options, Report, Result, Scrubbed, Selection, reach, relabel,
+};
 
 /// What a run is about to do.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +59,11 @@ pub fn run_with_progress(
         ledger.warn(format!("the guest was suspended to disk, in {}: its memory is given up", suspended.join(", ")));
     }
     let mut report = Report { suspended, ..Report::default() };
+    let mut custom = Some(&options.custom_operations);
     for operation in selection.operations() {
+        if matches!(operation.name, "log-sweep" | "customize") {
+            perform_custom(guest, &mut ledger, custom.take(), &mut report)?;
+        }
         progress(Progress::Operation(operation));
         let mut changes = Changes::new(guest, &mut ledger, operation);
         match operation.perform {
@@ -66,6 +72,7 @@ pub fn run_with_progress(
         }
         report.operations.push(OperationReport { name: operation.name.to_owned(), changes: changes.into_made() });
     }
+    perform_custom(guest, &mut ledger, custom.take(), &mut report)?;
     report.operations.extend(relabel::ask_where_guessed(guest, &mut ledger)?);
     ledger.warn_of_names_left();
 
@@ -85,8 +92,26 @@ pub fn run_with_progress(
 
     report.warnings = ledger.warnings;
     report.notes = ledger.notes;
+    report.edits = ledger.edits;
     report.traces = ledger.traces.into_list();
     Ok(report)
+}
+
+/// The operations that a profile defines, if they were not performed yet.
+fn perform_custom(
+    guest: &mut Guest,
+    ledger: &mut Ledger,
+    operations: Option<&Vec<CustomOperation>>,
+    report: &mut Report,
+) -> Result<()> {
+    for operation in operations.into_iter().flatten() {
+        let mut changes = Changes::new(guest, ledger, &crate::operations::PROFILE);
+        let done = operation.perform(&mut changes);
+        let failed = |source| Error::Customization { customization: operation.name.clone(), source: Box::new(source) };
+        done.map_err(failed)?;
+        report.operations.push(OperationReport { name: operation.name.clone(), changes: changes.into_made() });
+    }
+    Ok(())
 }
 
 fn check_options(selection: &Selection, options: &Options) -> Result<()> {

@@ -69,6 +69,57 @@ impl Traces {
     }
 }
 
+/// What an operation took out of a file that stays, and put into it: masked, so that it can be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// The file.
+    pub path: GuestPath,
+    /// Lines that went.
+    pub removed: Vec<String>,
+    /// Lines that came.
+    pub added: Vec<String>,
+}
+
+impl Edit {
+    /// The difference of two texts, if they are texts and not too many lines differ.
+    pub(crate) fn between(path: &[u8], old: &[u8], new: &[u8]) -> Option<Self> {
+        if is_binary(old) || is_binary(new) {
+            return None;
+        }
+        let (before, after): (HashSet<_>, HashSet<_>) = (text::lines(old).collect(), text::lines(new).collect());
+        let only = |text: &[u8], other: &HashSet<&[u8]>| -> Vec<String> {
+            let lines = text::lines(text).filter(|line| !other.contains(line)).take(MAX_LINES);
+            lines.map(|line| masked(path, text::without_end(line))).collect()
+        };
+        Some(Self { path: path.into(), removed: only(old, &after), added: only(new, &before) })
+    }
+}
+
+/// As many lines of an edit are shown.
+const MAX_LINES: usize = 50;
+
+/// A line with everything in it that may be secret replaced.
+fn masked(path: &[u8], line: &[u8]) -> String {
+    if path.ends_with(b"shadow") {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        return format!("{}:(masked)", GuestPath::from(name));
+    }
+    let mut text = GuestPath::from(line).to_string();
+    for token in distinctive_tokens(line) {
+        text = text.replace(&GuestPath::from(token).to_string(), "(masked)");
+    }
+    for word in ["password", "passwd", "secret", "token", "psk", "key"] {
+        let lower = text.to_ascii_lowercase();
+        if let Some(at) = lower.find(word)
+            && let Some(equals) = text.get(at..).and_then(|rest| rest.find(['=', ':']))
+        {
+            text.truncate(at + equals + 1);
+            text.push_str("(masked)");
+        }
+    }
+    text
+}
+
 /// More are not searched for.
 const MAX_TRACES: usize = 4096;
 /// As many say enough about one file.

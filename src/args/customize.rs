@@ -16,6 +16,10 @@ pub(crate) struct Customize {
 }
 
 impl Customize {
+    pub(crate) fn new(given: Vec<(&'static str, String)>, password_crypto: Option<PasswordCrypto>) -> Self {
+        Self { given, defer: false, password_crypto }
+    }
+
     /// What the options ask for.
     pub(crate) fn customizations(&self) -> Result<Vec<Customization>> {
         let mut customizations = Vec::new();

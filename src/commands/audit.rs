@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Audit) -> Result<ExitCode> {
 fn audit_one(image: &Path, args: &Audit, selection: &Selection) -> Result<ImageReport> {
     let disk = Disk::open(image, &args.open, false)?;
     let options = Options { forget_suspended: true, ..options(&args.select, None)? };
-    let mut report = perform(image, &disk, &args.open, selection, &options)?;
+    let mut report = perform(image, &disk, &args.open, selection, &options, false)?;
     let suspended = report.suspended.iter().map(|place| format!("{place} holds the memory of a suspended guest"));
     report.residue.extend(suspended.collect::<Vec<_>>());
     if let Some(transaction) = disk.transaction() {

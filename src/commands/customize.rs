@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use seal::{Options, Selection};
 
 use super::seal::perform;
@@ -44,20 +44,15 @@ pub(crate) fn run(args: &CustomizeImage) -> Result<ExitCode> {
 
 fn customize_one(image: &Path, args: &CustomizeImage, options: &Options) -> Result<ImageReport> {
     let disk = Disk::open(image, &args.open, !args.dry_run)?;
-    if !args.dry_run && disk.transaction().is_none() {
-        bail!("a raw image cannot be changed in place");
-    }
-    let mut report = perform(image, &disk, &args.open, &only_customize()?, options)?;
+    let mut report = perform(image, &disk, &args.open, &only_customize()?, options, false)?;
     if args.dry_run || (args.strict && !report.warnings.is_empty()) {
         return Ok(report);
     }
-    if let Some(transaction) = disk.transaction() {
-        let committed = transaction.commit().context("cannot commit")?;
-        report.scrubbed.clusters_freed = committed.clusters_freed;
-        report.scrubbed.host_bytes_after = allocated_bytes(image)?;
-        if committed.bitmaps_dropped > 0 {
-            report.notes.push(format!("{} persistent bitmaps were dropped", committed.bitmaps_dropped));
-        }
+    let committed = disk.commit()?;
+    report.scrubbed.clusters_freed = committed.clusters_freed;
+    report.scrubbed.host_bytes_after = allocated_bytes(image)?;
+    if committed.bitmaps_dropped > 0 {
+        report.notes.push(format!("{} persistent bitmaps were dropped", committed.bitmaps_dropped));
     }
     report.committed = true;
     Ok(report)

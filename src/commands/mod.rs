@@ -51,7 +51,7 @@ fn open_guest(image: &Path, options: &Open) -> Result<Guest> {
 }
 
 /// The moment that changes are stamped with: `SOURCE_DATE_EPOCH` where it is set, so that runs can be repeated.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let fixed = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
     if let Some(seconds) = fixed {
         return Timestamp { seconds, nanoseconds: 0 };

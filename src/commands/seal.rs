@@ -4,15 +4,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use block::{Access, HostFile};
 use guest::{Guest, OpenOptions};
-use seal::{Accounts, Argument, Options, Selection};
+use seal::{Accounts, Argument, MachineId, Options, Preset, Profile, Selection};
 
 use super::{now, output};
 use crate::args::customize::Customize;
-use crate::args::{BackingFile, Format, Hibernation, Open, Seal, Select, Snapshots};
+use crate::args::{BackingFile, Format, Hibernation, MachineIdChoice, Open, Seal, Select, Snapshots};
 use crate::disk::{Disk, allocated_bytes};
 use crate::exit_code::{ExitCode, Usage};
+use crate::render::html::{self, Evidence};
 use crate::render::{self, ImageReport};
+use crate::residue;
 
 pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
     let selection = selection(&args.select)?;
@@ -20,6 +23,9 @@ pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
     options.forget_suspended = args.hibernation == Hibernation::Discard;
     if args.output.is_some() && args.images.len() > 1 {
         return Err(Usage("-o takes one image".to_owned()).into());
+    }
+    if args.report.is_some() && args.images.len() > 1 {
+        return Err(Usage("--report takes one image".to_owned()).into());
     }
     if args.compress.is_some() && args.output_format == Some(Format::Raw) {
         return Err(Usage("a raw image cannot be compressed".to_owned()).into());
@@ -59,35 +65,76 @@ pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
 
 /// The selection that the options make.
 pub(super) fn selection(select: &Select) -> Result<Selection> {
-    let enable = select.enable.iter().map(|list| Argument::Enable(list));
-    let operations = select.operations.iter().map(|list| Argument::Operations(list));
-    Ok(Selection::from_arguments(&enable.chain(operations).collect::<Vec<_>>())?)
+    let profile = profile(select)?;
+    let from_profile = profile.operations.join(",");
+    let preset = select.preset.or(profile.preset).map(Preset::operations);
+    let mut given: Vec<_> = select.enable.iter().map(|list| Argument::Enable(list)).collect();
+    if !from_profile.is_empty() {
+        given.push(Argument::Operations(preset.unwrap_or("defaults")));
+        given.push(Argument::Operations(&from_profile));
+    } else {
+        given.extend(preset.map(Argument::Operations));
+    }
+    given.extend(select.operations.iter().map(|list| Argument::Operations(list)));
+    let selection = Selection::from_arguments(&given)?;
+    Ok(if select.compat.is_some() { selection.of_virt_sysprep() } else { selection })
+}
+
+fn profile(select: &Select) -> Result<Profile> {
+    let Some(path) = &select.profile else { return Ok(Profile::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Profile::parse(&text).map_err(|reason| Usage(format!("{}: {reason}", path.display())).into())
 }
 
 /// What the options say besides the operations.
 pub(super) fn options(select: &Select, customize: Option<&Customize>) -> Result<Options> {
+    let profile = profile(select)?;
+    let mut customizations = Vec::new();
+    // What is put in is nothing that an audit looks for.
+    if let Some(customize) = customize {
+        customizations = profile.customizations(false).map_err(|error| Usage(error.to_string()))?;
+        customizations.append(&mut customize.customizations()?);
+    }
     Ok(Options {
+        machine_id: match select.machine_id {
+            MachineIdChoice::Empty => MachineId::Empty,
+            MachineIdChoice::Uninitialized => MachineId::Uninitialized,
+            MachineIdChoice::Removed => MachineId::Removed,
+        },
+        custom_operations: profile.custom_operations,
         allow_unmounted: select.allow_unmounted,
         scrub: !select.no_scrub,
         accounts: Accounts { keep: select.keep_user_accounts.clone(), remove: select.remove_user_accounts.clone() },
-        customizations: customize.map(Customize::customizations).transpose()?.unwrap_or_default(),
+        customizations,
         password_crypto: customize.and_then(Customize::password_crypto),
         ..Options::default()
     })
 }
 
-/// Performs the operations on an open disk; nothing is kept yet.
+/// Performs the operations on an open disk, and searches it for what was removed; nothing is kept yet.
 pub(super) fn perform(
     image: &Path,
     disk: &Disk,
     open: &Open,
     selection: &Selection,
     options: &Options,
+    search: bool,
 ) -> Result<ImageReport> {
     let open = OpenOptions { root: open.root.clone(), read_only: false, now: now() };
     let mut guest = Guest::open(disk.device(), &open).with_context(|| format!("no guest in {}", image.display()))?;
-    let report = seal::run(&mut guest, selection, options)?;
+    let mut report = seal::run(&mut guest, selection, options)?;
+    let traces = std::mem::take(&mut report.traces);
     let mut report = ImageReport::new(image, &guest, report);
+    if search && options.scrub && !traces.is_empty() {
+        report.traces = residue::without_names_of_volumes(&traces, &guest);
+        let residue = residue::search_disk(&disk.device(), &guest, &report.traces)?;
+        for found in residue.found.iter().filter(|found| found.in_files.is_empty()) {
+            report
+                .warnings
+                .push(format!("bytes of {}, which was removed, are still on the disk, in no file", found.removed));
+        }
+        report.residue_search = Some(residue);
+    }
     report.scrubbed.host_bytes_before = allocated_bytes(image)?;
     report.scrubbed.host_bytes_after = report.scrubbed.host_bytes_before;
     Ok(report)
@@ -123,10 +170,18 @@ fn seal_one(image: &Path, args: &Seal, selection: &Selection, options: &Options)
             }
         }
     }
-    let mut report = perform(image, &disk, &args.open, selection, options)?;
+    let mut evidence = Evidence::default();
+    if args.report.is_some() {
+        evidence.hash_before = html::hash(image)?;
+        evidence.map_before = html::picture(&disk.device())?;
+    }
+    let mut report = perform(image, &disk, &args.open, selection, options, !args.no_residue_search)?;
     report.warnings.extend(kept);
+    if args.report.is_some() {
+        evidence.map_after = html::picture(&disk.device())?;
+    }
     if args.dry_run || (args.strict && !report.warnings.is_empty()) {
-        return Ok(report);
+        return finish(report, args, evidence, None);
     }
     match &args.output {
         Some(output) => {
@@ -135,20 +190,29 @@ fn seal_one(image: &Path, args: &Seal, selection: &Selection, options: &Options)
             report.scrubbed.host_bytes_after = allocated_bytes(output)?;
         }
         None => {
-            match &disk {
-                Disk::Qcow2(transaction) => {
-                    let committed = transaction.commit().context("cannot commit")?;
-                    report.scrubbed.clusters_freed = committed.clusters_freed;
-                    if committed.bitmaps_dropped > 0 {
-                        report.notes.push(format!("{} persistent bitmaps were dropped", committed.bitmaps_dropped));
-                    }
-                }
-                Disk::Raw(staged) => staged.commit().context("cannot commit")?,
-                Disk::RawReadOnly(_) => bail!("the image was opened for reading only"),
+            let committed = disk.commit()?;
+            report.scrubbed.clusters_freed = committed.clusters_freed;
+            if committed.bitmaps_dropped > 0 {
+                report.notes.push(format!("{} persistent bitmaps were dropped", committed.bitmaps_dropped));
+            }
+            if let Some(residue) = &mut report.residue_search {
+                let file = HostFile::open(image, Access::ReadUnlocked).context("cannot search the image's file")?;
+                residue::search_host_file(&file, &report.traces, residue)?;
             }
             report.scrubbed.host_bytes_after = allocated_bytes(image)?;
         }
     }
     report.committed = true;
+    finish(report, args, evidence, Some(args.output.as_deref().unwrap_or(image)))
+}
+
+/// Writes the report for auditors, if one is wanted.
+fn finish(report: ImageReport, args: &Seal, mut evidence: Evidence, written: Option<&Path>) -> Result<ImageReport> {
+    if let Some(path) = &args.report {
+        if let Some(written) = written {
+            evidence.hash_after = html::hash(written)?;
+        }
+        html::write(path, &report, &evidence)?;
+    }
     Ok(report)
 }

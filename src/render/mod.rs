@@ -1,5 +1,6 @@
 //! What is printed: results as text or JSON on the standard output, progress and errors on the standard error.
 
+pub(crate) mod html;
 pub(crate) mod image;
 pub(crate) mod json;
 pub(crate) mod progress;
@@ -10,9 +11,11 @@ use std::sync::Arc;
 
 use block::ReadAt;
 use guest::{FileKind, Guest, Metadata};
-use seal::{GuestPath, OperationReport, Report};
+use seal::{Edit, GuestPath, OperationReport, Report, Trace};
 use serde::Serialize;
 use volumes::Layout;
+
+use crate::residue::Residue;
 
 /// The report of one image: what `--json` prints.
 #[derive(Debug, Serialize)]
@@ -32,6 +35,14 @@ pub(crate) struct ImageReport {
     /// The swap spaces that held the memory of a suspended guest.
     #[serde(skip)]
     pub(crate) suspended: Vec<String>,
+    /// What the search for removed bytes found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) residue_search: Option<Residue>,
+    #[serde(skip)]
+    pub(crate) edits: Vec<Edit>,
+    /// What is searched for.
+    #[serde(skip)]
+    pub(crate) traces: Vec<Trace>,
 }
 
 /// The guest, as far as a report names it.
@@ -78,6 +89,9 @@ impl ImageReport {
             notes: report.notes,
             residue: Vec::new(),
             suspended: report.suspended,
+            residue_search: None,
+            edits: report.edits,
+            traces: Vec::new(),
         }
     }
 

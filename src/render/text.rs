@@ -19,6 +19,11 @@ const GOOD: Style = AnsiColor::Green.on_default().bold();
 
 /// An error with all its causes.
 pub(crate) fn error(error: &anyhow::Error) {
+    eprintln!("{ERROR}error:{ERROR:#} {}", chain(error));
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut message = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Errors that only pass on what is below say the same.
@@ -26,7 +31,12 @@ pub(crate) fn error(error: &anyhow::Error) {
             message = format!("{message}: {cause}");
         }
     }
-    eprintln!("{ERROR}error:{ERROR:#} {message}");
+    message
+}
+
+/// A line on the standard error, as it is.
+pub(crate) fn tool_error(text: &str) {
+    eprintln!("{text}");
 }
 
 /// What sealing an image did.
@@ -41,6 +51,7 @@ pub(crate) fn report(report: &ImageReport, print: &Print, took: Duration) {
     if scrubbed.bytes_zeroed > 0 {
         println!("  {:24} {} that nothing uses any more", "scrubbed", bytes(scrubbed.bytes_zeroed));
     }
+    residue(report);
     notes(report);
     let took = format!("{:.2} s", took.as_secs_f64());
     if !report.committed {
@@ -52,6 +63,26 @@ pub(crate) fn report(report: &ImageReport, print: &Print, took: Duration) {
         Some(output) => println!("{GOOD}Sealed{GOOD:#} to {output}: {after}, from {before} {DIM}({took}){DIM:#}"),
         None if report.is_sealed() => println!("{GOOD}Sealed{GOOD:#} already; nothing changed {DIM}({took}){DIM:#}"),
         None => println!("{GOOD}Sealed{GOOD:#} in place: {after}, from {before} {DIM}({took}){DIM:#}"),
+    }
+}
+
+/// What the search for removed bytes found.
+fn residue(report: &ImageReport) {
+    let Some(residue) = &report.residue_search else { return };
+    let searched = format!("{} traces of what was removed, in {}", residue.searched_for, bytes(residue.bytes_searched));
+    if residue.found.is_empty() {
+        println!("  {:24} none found of {searched}", "residue");
+        return;
+    }
+    println!("  {:24} {WARNING}{} found{WARNING:#} of {searched}", "residue", residue.found.len());
+    for found in &residue.found {
+        let places: Vec<_> = found.in_files.iter().map(ToString::to_string).collect();
+        let place = match (places.as_slice(), found.disk_offsets.first(), found.host_offsets.first()) {
+            ([], Some(offset), _) => format!("byte {offset} of the disk, in no file"),
+            ([], None, Some(offset)) => format!("byte {offset} of the image's file"),
+            _ => places.join(", "),
+        };
+        println!("    {DIM}bytes of{DIM:#} {} {DIM}in{DIM:#} {place}", found.removed);
     }
 }
 
@@ -130,7 +161,7 @@ fn operations_of(report: &ImageReport, print: &Print) {
     }
 }
 
-fn verb(action: Action) -> &'static str {
+pub(super) fn verb(action: Action) -> &'static str {
     match action {
         Action::Removed => "removed",
         Action::Emptied => "emptied",

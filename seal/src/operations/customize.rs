@@ -2,6 +2,10 @@
 
 use crate::operation::Operation;
 
+/// What errors of a profile's own operations are told by.
+pub(crate) static PROFILE: Operation =
+    Operation { name: "profile", heading: "", enabled: false, about: "", steps: &[], perform: None };
+
 pub(crate) static OPERATION: Operation = Operation {
     name: "customize",
     heading: "Customize the guest",

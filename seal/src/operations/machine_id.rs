@@ -2,7 +2,7 @@
 
 use crate::changes::Changes;
 use crate::operation::{Operation, Step, Treatment};
-use crate::{GuestPath, Options, Result, text};
+use crate::{GuestPath, MachineId, Options, Result, text};
 
 pub(crate) static OPERATION: Operation = Operation {
     name: "machine-id",
@@ -11,7 +11,8 @@ pub(crate) static OPERATION: Operation = Operation {
     about: "`/etc/machine-id` is emptied and stays empty, so that each clone makes its own ID when it first boots, and \
             no other first-boot step is set off. One that says `uninitialized` is left. D-Bus's own copy, which systemd \
             would take for the ID, becomes a link to it; where there is no `/etc/machine-id`, it goes, and D-Bus makes \
-            one. A kernel command line with a fixed `systemd.machine_id=` is warned of.",
+            one. `--machine-id` asks for `uninitialized` or no file in its \
+            place, each of which makes the next boot a first boot. A kernel command line with a fixed `systemd.machine_id=` is warned of.",
     steps: &[
         Step::new(Treatment::EmptyFiles, &["/etc/machine-id"]),
         Step::new(Treatment::ReplaceByLink, &["/var/lib/dbus/machine-id"]),
@@ -22,7 +23,7 @@ pub(crate) static OPERATION: Operation = Operation {
 const SYSTEMD: &[u8] = b"/etc/machine-id";
 const DBUS: &[u8] = b"/var/lib/dbus/machine-id";
 
-fn perform(changes: &mut Changes<'_>, _: &Options) -> Result<()> {
+fn perform(changes: &mut Changes<'_>, options: &Options) -> Result<()> {
     let systemd = match changes.resolve(SYSTEMD)? {
         Some(file) if changes.is_plain_file(&file)? => Some(file),
         _ => None,
@@ -43,6 +44,15 @@ fn perform(changes: &mut Changes<'_>, _: &Options) -> Result<()> {
             Some(_) => changes.replace_by_link(SYSTEMD, DBUS)?,
             None => changes.remove_file(DBUS)?,
         }
+    }
+    match options.machine_id {
+        MachineId::Empty => {}
+        MachineId::Uninitialized => {
+            if changes.is_plain_file(SYSTEMD)? {
+                changes.edit(SYSTEMD, b"uninitialized\n")?;
+            }
+        }
+        MachineId::Removed => changes.remove_file(SYSTEMD)?,
     }
     warn_of_fixed_ids(changes)
 }

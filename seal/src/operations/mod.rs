@@ -1,23 +1,34 @@
 //! The operations: those that are lists of patterns in one table, each other one in a file of its own.
 
 mod backup_files;
+mod boot_entry_token;
 mod ca_certificates;
 mod cron_spool;
 mod customize;
 mod flag_reconfiguration;
 mod ifcfg;
 mod ipa_client;
+mod line_edits;
+mod log_sweep;
 mod machine_id;
 mod net_hostname;
 mod net_hwaddr;
+mod net_netplan;
+mod net_networkd;
 mod net_nmconn;
 mod pacct_log;
 mod ssh_hostkeys;
+mod state_table;
+mod storage_ids;
+mod systemd_credential_secret;
 mod table;
+mod tls_selfsigned;
 mod user_account;
 
 use crate::operation::Operation;
 
+pub(crate) use customize::PROFILE;
+pub(crate) use state_table::STATE_TABLE;
 pub(crate) use table::TABLE;
 
 /// The operations with a logic of their own.
@@ -35,4 +46,16 @@ pub(crate) static WITH_LOGIC: &[&Operation] = &[
     &pacct_log::OPERATION,
     &ssh_hostkeys::OPERATION,
     &user_account::OPERATION,
+    &boot_entry_token::OPERATION,
+    &line_edits::HOSTS_FILE,
+    &line_edits::MACHINE_INFO,
+    &line_edits::NET_INTERFACES,
+    &line_edits::NET_WICKED,
+    &line_edits::POPULARITY_CONTEST,
+    &log_sweep::OPERATION,
+    &net_netplan::OPERATION,
+    &net_networkd::OPERATION,
+    &storage_ids::OPERATION,
+    &systemd_credential_secret::OPERATION,
+    &tls_selfsigned::OPERATION,
 ];

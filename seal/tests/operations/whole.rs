@@ -71,6 +71,7 @@ fn the_default_set_does_all_at_once_and_once() {
             "removed /var/log/journal/0123",
             "removed /var/log/journal/0123/system.journal",
             "removed /var/log/messages",
+            "emptied /var/log/nginx/access.log",
             "edited /var/spool/cron/atjobs/.SEQ",
             "removed /var/spool/cron/crontabs/root",
             "removed /var/spool/mail/root",
