@@ -119,9 +119,11 @@ guests(){
   { le 0 1; le 0 1; le 0 1; } > "$c/defaults"; { le 1 1; le 0 1; le 0 1; } > "$c/all"
   { le 0 1; le 2 1; le 9 1; le 40 2; le 3 1; actions 01020304; le 30 1; le 7 2; le 0 1; actions ff; le 1 1; le 0 1; le 36 2; le 3 1; actions 00000002; } > "$c/changes"; }
 
-# ------------------------------------------------------------------ qcow2_operations, qcow2_repair and qcow2_subclusters: from qcow2_image's
+# ------------------------------------------------------------------ qcow2_differential, qcow2_operations, qcow2_repair and qcow2_subclusters: from qcow2_image's
 images(){
-  local from=$HERE/corpus/qcow2_image name; mkdir -p "$HERE"/corpus/qcow2_{operations,repair,subclusters}
+  local from=$HERE/corpus/qcow2_image name; mkdir -p "$HERE"/corpus/qcow2_{differential,operations,repair,subclusters}
+  for name in v3 v2 compressed compressed-zstd snapshots bitmap refcounts-1-bit odd-length several-l2 dirty; do
+    { le 48 1; actions 0803004001110000010a00220b00000005001002000004330400002003000705009000440600000000000f1000000855; tail -c +9 "$from/$name"; } > "$HERE/corpus/qcow2_differential/$name"; done
   for name in v3 v2 compressed snapshots bitmap refcounts-1-bit odd-length several-l2; do
     { le 14 1; actions 00000a0500000800010003000000; tail -c +9 "$from/$name"; } > "$HERE/corpus/qcow2_operations/$name-snapshots"
     { le 14 1; actions 0a050008000004500b0700000400; tail -c +9 "$from/$name"; } > "$HERE/corpus/qcow2_operations/$name-lengths"; done

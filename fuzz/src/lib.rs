@@ -9,6 +9,7 @@ mod base;
 mod bounded;
 mod ext4;
 mod input;
+mod qcow2_differential;
 mod qcow2_image;
 mod qcow2_luks;
 mod seal;
@@ -16,6 +17,7 @@ mod volumes;
 
 pub use ext4::ext4_before_and_after;
 pub use ext4::{ext4_attributes, ext4_directory, ext4_extents, ext4_image, ext4_journal, ext4_superblock};
+pub use qcow2_differential::qcow2_differential;
 pub use qcow2_image::{qcow2_image, qcow2_operations, qcow2_repair, qcow2_subclusters};
 pub use qcow2_luks::qcow2_luks;
 pub use seal::{guest_files, guest_seal};
@@ -34,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     ("ext4_superblock", ext4_superblock),
     ("guest_files", guest_files),
     ("guest_seal", guest_seal),
+    ("qcow2_differential", qcow2_differential),
     ("qcow2_image", qcow2_image),
     ("qcow2_luks", qcow2_luks),
     ("qcow2_operations", qcow2_operations),

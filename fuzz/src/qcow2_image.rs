@@ -58,7 +58,7 @@ fn use_image(bytes: &[u8], changes: Input<'_>) {
     write_in_place(bytes, changes);
 }
 
-fn open(storage: Arc<Bounded>, writable: bool) -> Option<Image> {
+pub(crate) fn open(storage: Arc<Bounded>, writable: bool) -> Option<Image> {
     Image::open_storage(storage, &OpenOptions::new().writable(writable)).ok()
 }
 
@@ -118,7 +118,7 @@ fn scribble(device: &dyn WriteAt, mut changes: Input<'_>) -> block::Result<()> {
 
 /// Whether nothing is wrong with the image, nor will be when the file gets longer: refcounts of clusters beyond its end
 /// are none of a check's business.
-fn is_clean(storage: &Bounded) -> bool {
+pub(crate) fn is_clean(storage: &Bounded) -> bool {
     let Some(image) = open(Arc::new(Bounded::new(storage.to_vec())), false) else { return false };
     let more = 40 * image.info().map_or(u64::MAX / 64, |info| info.cluster_size);
     let longer = Arc::new(Bounded::new(storage.to_vec()));
@@ -129,7 +129,7 @@ fn is_clean(storage: &Bounded) -> bool {
     clean(&image) && open(longer, false).is_some_and(|image| clean(&image))
 }
 
-fn assert_clean(storage: &Arc<Bounded>, after: &str) {
+pub(crate) fn assert_clean(storage: &Arc<Bounded>, after: &str) {
     let image = open(storage.clone(), false).unwrap_or_else(|| panic!("the image does not open after {after}"));
     let mut problems = Vec::new();
     let report = image.check(&mut |problem| problems.push(problem.to_string()));
