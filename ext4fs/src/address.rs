@@ -79,6 +79,19 @@ impl Superblock {
         first + u64::from(self.has_superblock(group as u32))
     }
 
+    /// Where the copies of the `index`th block of group descriptors are.
+    pub(crate) fn descriptor_block_copies(&self, index: u32) -> Vec<u64> {
+        let with_superblock = |group: &u32| self.has_superblock(*group);
+        if !self.meta_bg() || index < self.first_meta_bg() {
+            let groups = (1..self.group_count).filter(with_superblock);
+            return groups.map(|group| self.group_first_block(group) + 1 + u64::from(index)).collect();
+        }
+        let per_block = self.descriptors_per_block();
+        let first = index * per_block;
+        let groups = [first + 1, first + per_block - 1].into_iter().filter(|group| *group < self.group_count);
+        groups.map(|group| self.group_first_block(group) + u64::from(self.has_superblock(group))).collect()
+    }
+
     /// Whether a group begins with a superblock.
     pub(crate) fn has_superblock(&self, group: u32) -> bool {
         if group == 0 {

@@ -15,10 +15,10 @@ pub(crate) const OFFSET: u64 = 1024;
 /// Its length in bytes.
 pub(crate) const LEN: usize = 1024;
 
-const MAGIC: u16 = 0xEF53;
+pub(crate) const MAGIC: u16 = 0xEF53;
 const STATE_VALID: u16 = 1;
 const STATE_ERROR: u16 = 2;
-const CHECKSUM_OFFSET: usize = 0x3FC;
+pub(crate) const CHECKSUM_OFFSET: usize = 0x3FC;
 const DYNAMIC_REVISION: u32 = 1;
 const CHECKSUM_TYPE_CRC32C: u8 = 1;
 const FLAG_UNSIGNED_HASH: u32 = 2;

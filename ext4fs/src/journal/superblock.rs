@@ -179,6 +179,29 @@ pub(super) fn emptied(superblock: &[u8], sequence: u32) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The first block of a journal with another UUID. Checksums of blocks are begun with it, so the log must be empty.
+///
+/// # Errors
+/// As [`scrubbed_superblock`].
+pub(crate) fn superblock_with_uuid(superblock: &[u8], uuid: [u8; 16]) -> Result<Vec<u8>> {
+    let mut raw = read(superblock)?;
+    if raw.s_start.get() != 0 {
+        return Err(Error::Invalid("the journal has transactions to replay"));
+    }
+    let mut bytes = superblock.to_vec();
+    // Version 1 ends before the UUID.
+    if raw.s_header.h_blocktype.get() == BLOCK_TYPE_SUPERBLOCK_V1 {
+        return Ok(bytes);
+    }
+    let (_, incompat) = features(&raw)?;
+    raw.s_uuid = uuid;
+    if incompat.intersects(Incompat::CSUM_V2 | Incompat::CSUM_V3) {
+        raw.s_checksum.set(checksum(&raw));
+    }
+    bytes[..size_of::<JournalSuperblock>()].copy_from_slice(raw.as_bytes());
+    Ok(bytes)
+}
+
 fn read(bytes: &[u8]) -> Result<JournalSuperblock> {
     let wrong = |rule: String| Error::corrupt("journal superblock", "journal block 0", rule);
     let Ok((raw, _)) = JournalSuperblock::read_from_prefix(bytes) else {

@@ -12,6 +12,7 @@ mod directory;
 mod extents;
 mod fast_commit;
 mod features;
+mod identity;
 mod inline;
 mod large_values;
 mod model;
