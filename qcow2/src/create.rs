@@ -125,6 +125,11 @@ impl CreateOptions {
         self
     }
 
+    /// What not every version of the format has: the refcount width in bits, extended L2 entries, compression.
+    pub(crate) fn needs_of_version(&self) -> (u32, bool, Option<Compression>) {
+        (self.refcount_bits, self.extended_l2, self.compression)
+    }
+
     pub(crate) fn geometry(&self, disk_len: u64) -> Result<Geometry> {
         let cluster_bits = self.cluster_size.trailing_zeros();
         if !self.cluster_size.is_power_of_two() || !limits::CLUSTER_BITS.contains(&cluster_bits) {

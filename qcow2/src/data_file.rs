@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use block::{Access, HostFile, Storage};
+use block::{Access, Error as BlockError, HostFile, ReadAt, Storage, WriteAt};
 
 use crate::address::GuestCluster;
 use crate::image::{Image, OpenOptions, State};
@@ -19,6 +19,9 @@ pub enum DataFile {
     /// None: an image that names one is refused.
     #[default]
     Deny,
+    /// None, but an image that names one is opened: to be described or checked. Reading or writing what its disk holds is an
+    /// error.
+    LeaveClosed,
     /// Those that lie, all symbolic links followed, in the folder of the image that names them or in (or below) one of
     /// these folders.
     Within(Vec<PathBuf>),
@@ -35,6 +38,9 @@ pub(crate) fn open(
         return Err(Error::Unsupported("an external data file that the image does not name".to_owned()));
     };
     let refused = |reason: String| Error::DataFileRefused { name: name.to_owned(), reason };
+    if options.data_file == DataFile::LeaveClosed {
+        return Ok(Arc::new(Closed { name: name.to_owned() }));
+    }
     let DataFile::Within(folders) = &options.data_file else {
         return Err(refused("external data files are not allowed".to_owned()));
     };
@@ -46,6 +52,52 @@ pub(crate) fn open(
     let file = HostFile::open(&real, access)
         .map_err(|e| Error::DataFile { path: real.clone(), source: Box::new(e.into()) })?;
     Ok(Arc::new(file))
+}
+
+/// A data file that was left closed.
+struct Closed {
+    name: String,
+}
+
+impl Closed {
+    fn refuse(&self) -> BlockError {
+        Error::DataFileRefused { name: self.name.clone(), reason: "data files are left closed".to_owned() }.into()
+    }
+}
+
+impl ReadAt for Closed {
+    fn len(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn read_at(&self, _: u64, _: &mut [u8]) -> block::Result<()> {
+        Err(self.refuse())
+    }
+}
+
+impl WriteAt for Closed {
+    fn write_at(&self, _: u64, _: &[u8]) -> block::Result<()> {
+        Err(self.refuse())
+    }
+
+    fn write_zeroes(&self, _: u64, _: u64) -> block::Result<()> {
+        Err(self.refuse())
+    }
+
+    fn discard(&self, _: u64, _: u64) -> block::Result<()> {
+        Err(self.refuse())
+    }
+
+    /// Nothing was written.
+    fn flush(&self) -> block::Result<()> {
+        Ok(())
+    }
+}
+
+impl Storage for Closed {
+    fn set_len(&self, _: u64) -> block::Result<()> {
+        Err(self.refuse())
+    }
 }
 
 impl Image {

@@ -83,6 +83,11 @@ impl HeaderArea {
         Ok(())
     }
 
+    /// Sets the byte that says how clusters are compressed; the feature bit that it needs is the caller's to set.
+    pub(crate) fn set_compression_type(&mut self, byte: u8) {
+        self.sector[104] = byte;
+    }
+
     pub(crate) fn set_bitmaps(&mut self, bitmaps: Option<&BitmapsExtension>) {
         let data = bitmaps.map(|bitmaps| bitmaps.encode()[8..].to_vec());
         self.set_extension(header_extension::BITMAPS, data);

@@ -8,9 +8,10 @@
 //!   [`Image::into_snapshot`]) and the disk's length ([`Image::resize`]) change in the same way: at once or not at all.
 //! * Persistent bitmaps are listed, read and changed ([`Image::bitmaps`], [`Image::read_bitmap`], [`Image::add_bitmap`], ...), and
 //!   those that are enabled are kept right when the disk is written in place. A transaction drops them.
-//! * [`Image::commit_to`] writes an overlay into its backing file.
+//! * [`Image::commit_to`] writes an overlay into its backing file, [`Image::rebase`] puts it on top of another one.
+//! * [`Image::amend`] changes version, refcount width and features.
 //! * [`read_in_order`] reads a whole disk by several threads.
-//! * [`create`](create()) writes a new image, compressed or not, from any device.
+//! * [`create`](create()) writes a new image, compressed or not, from any device; [`create_empty`] makes one that holds nothing.
 //!
 //! The format is specified in QEMU's `docs/interop/qcow2.rst`; `docs/qcow2.md` of this project restates what is
 //! relied on, with the checks made.
@@ -27,26 +28,59 @@
 //! slices of L2 tables, 16 MiB of decompressed clusters (at least 8 of them), 16 decompressors and, opened for writing, its
 //! refcount table (8 MiB) and 16 MiB of metadata that waits for the flush. Transactions and checks say what they add.
 //!
-//! ```no_run
-//! use block::ReadAt;
+//! # Examples
 //!
-//! let image = qcow2::Image::open("a.qcow2", &qcow2::OpenOptions::new())?;
-//! let mut sector = [0; 512];
-//! image.read_at(0, &mut sector)?;
+//! Making an image, writing it in place, and reading it back. A file of the host would be a [`block::HostFile`], and
+//! [`Image::open`] takes its path, and the locks that QEMU takes:
 //!
-//! let image = qcow2::Image::open("a.qcow2", &qcow2::OpenOptions::new().writable(true))?;
-//! let transaction = image.begin()?;
-//! block::WriteAt::write_at(&transaction, 4096, b"all of this")?;
-//! block::WriteAt::discard(&transaction, 1 << 20, 1 << 20)?;
+//! ```
+//! use std::sync::Arc;
+//!
+//! use block::{Memory, ReadAt, Storage, WriteAt};
+//! use qcow2::{CreateOptions, Image, ImageFeatures, OpenOptions, create_empty};
+//!
+//! let file: Arc<dyn Storage> = Arc::new(Memory::new(0));
+//! create_empty(Arc::clone(&file), 1 << 30, &CreateOptions::new().cluster_size(65_536), &ImageFeatures::new())?;
+//!
+//! let image = Image::open_storage(Arc::clone(&file), &OpenOptions::new().writable(true))?;
+//! image.write_at(4096, b"in place")?;
+//! image.flush()?;
+//! drop(image);
+//!
+//! let image = Image::open_storage(file, &OpenOptions::new())?;
+//! let mut bytes = [0; 8];
+//! image.read_at(4096, &mut bytes)?;
+//! assert_eq!(&bytes, b"in place");
+//! assert_eq!(image.len(), 1 << 30);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A transaction, whose changes reach the image all at once or not at all; then a snapshot, and what it holds:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use block::{Memory, ReadAt, Storage, WriteAt};
+//! # use qcow2::{CreateOptions, Image, ImageFeatures, OpenOptions, create_empty};
+//! # let file: Arc<dyn Storage> = Arc::new(Memory::new(0));
+//! # create_empty(Arc::clone(&file), 1 << 30, &CreateOptions::new(), &ImageFeatures::new())?;
+//! let writable = OpenOptions::new().writable(true);
+//! let transaction = Image::open_storage(Arc::clone(&file), &writable)?.begin()?;
+//! transaction.write_at(4096, b"all of this")?;
+//! transaction.discard(1 << 20, 1 << 20)?;
 //! let committed = transaction.commit()?; // or drop it, and nothing happened
-//! println!("{} clusters written, {} freed", committed.clusters_written, committed.clusters_freed);
+//! assert!(committed.changed);
+//! drop(transaction);
 //!
-//! let mut image = qcow2::Image::open("a.qcow2", &qcow2::OpenOptions::new().writable(true))?;
+//! let mut image = Image::open_storage(Arc::clone(&file), &writable)?;
 //! image.create_snapshot("before", std::time::SystemTime::UNIX_EPOCH)?;
-//! image.resize(20 << 30)?;
+//! image.resize(2 << 30)?;
+//! image.write_at(4096, b"what came after")?;
 //! let before = image.into_snapshot("before")?; // a device, for reading
-//! before.read_at(0, &mut sector)?;
-//! # Ok::<(), qcow2::Error>(())
+//! let mut bytes = [0; 11];
+//! before.read_at(4096, &mut bytes)?;
+//! assert_eq!(&bytes, b"all of this");
+//! assert_eq!(before.len(), 1 << 30);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 
@@ -74,6 +108,7 @@ mod header;
 mod header_area;
 mod header_extension;
 mod image;
+mod image_features;
 mod info;
 mod json_name;
 mod l1_table;
@@ -117,6 +152,7 @@ pub use data_file::DataFile;
 pub use error::{Corrupt, Error, Result};
 pub use features::{Autoclear, Compatible, Incompatible};
 pub use image::{Image, OpenOptions};
+pub use image_features::{ImageFeatures, add_features, create_empty};
 pub use info::{BitmapInfo, ImageInfo};
 pub use map::MapEntry;
 pub use measure::Measure;

@@ -74,7 +74,7 @@ impl Image {
     }
 
     /// Sets clusters aside for a part of the disk.
-    fn preallocate(&self, part: Range<u64>, preallocation: Preallocation) -> Result<()> {
+    pub(crate) fn preallocate(&self, part: Range<u64>, preallocation: Preallocation) -> Result<()> {
         let size = self.geometry.cluster_size();
         let (mut first, end) = (part.start / size, part.end.div_ceil(size));
         while first < end {
@@ -83,9 +83,11 @@ impl Image {
             self.prepare(clusters)?;
             self.poison_on_error(|| {
                 // Zeros are not zeros once they are decrypted.
-                let fill = |offset| match self.crypt {
-                    Some(_) => self.write_data(offset, &vec![0; size as usize]),
-                    None => preallocation.fill(&*self.storage, offset, size),
+                let fill = |offset: u64| match (&self.crypt, &self.data) {
+                    (Some(_), _) => self.write_data(offset, &vec![0; size as usize]),
+                    // A data file ends where the disk does.
+                    (None, Some(data)) => preallocation.fill(data, offset, size.min(self.geometry.disk_len - offset)),
+                    (None, None) => preallocation.fill(&*self.storage, offset, size),
                 };
                 Round::new(self, &mut self.state_mut()).set_aside(first..first + clusters, &fill)
             })?;

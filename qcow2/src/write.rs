@@ -417,7 +417,11 @@ impl Round<'_> {
                 L2Entry::Zero { host: None, .. } => Subclusters::ZERO,
                 _ => continue,
             };
-            let offset = geometry.host_offset(self.allocate()?);
+            let offset = if geometry.external_data {
+                geometry.guest_offset(cluster)
+            } else {
+                geometry.host_offset(self.allocate()?)
+            };
             fill(offset)?;
             self.set_entry(cluster, RawEntry::subclusters(offset, held, &geometry))?;
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 pub(crate) use bitmap_actions::{BitmapAction, BitmapActions};
-pub(crate) use change::{Bitmap, Commit, Preallocation, Resize, ResizeBy, Snapshot};
+pub(crate) use change::{Amend, Bitmap, Commit, Preallocation, Rebase, Resize, ResizeBy, Snapshot};
 
 use super::Format;
 use crate::secret::Passphrases;
@@ -37,6 +37,10 @@ pub(crate) enum Image {
     Bitmap(Bitmap),
     /// Write what an overlay holds into its backing file
     Commit(Commit),
+    /// Put an image on top of another backing file, or of none
+    Rebase(Rebase),
+    /// Change what an image is: version, refcount width, features
+    Amend(Amend),
 }
 
 /// How results are printed.
@@ -118,6 +122,12 @@ pub(crate) struct Map {
     /// How the result is printed
     #[arg(long, value_name = "HOW", default_value = "human")]
     pub(crate) output: Output,
+    /// Where the map begins
+    #[arg(short = 's', long, value_name = "BYTES", value_parser = size, default_value = "0")]
+    pub(crate) start_offset: u64,
+    /// How much of the disk is mapped
+    #[arg(short = 'l', long, value_name = "BYTES", value_parser = size)]
+    pub(crate) max_length: Option<u64>,
     #[command(flatten)]
     pub(crate) source: Source,
 }
@@ -131,6 +141,12 @@ pub(crate) struct Compare {
     /// The other image's format
     #[arg(short = 'F', value_name = "FORMAT")]
     pub(crate) second_format: Option<Format>,
+    /// Disks differ, too, where they are of different lengths, or hold zeros in different ways
+    #[arg(short, long)]
+    pub(crate) strict: bool,
+    /// How QEMU is to cache the files; taken for the sake of scripts, and without effect
+    #[arg(short = 'T', long, value_name = "MODE", hide = true)]
+    pub(crate) cache: Option<String>,
     /// Draw a progress bar
     #[arg(short, long)]
     pub(crate) progress: bool,
@@ -148,15 +164,28 @@ pub(crate) struct Compare {
 pub(crate) struct Create {
     /// Image to make
     pub(crate) image: PathBuf,
-    /// Bytes of the disk: a number, with k, M, G, T, P or E behind it for powers of 1024
+    /// Bytes of the disk: a number, with k, M, G, T, P or E behind it for powers of 1024; by default those of the backing file
     #[arg(value_parser = size)]
-    pub(crate) size: u64,
+    pub(crate) size: Option<u64>,
     /// Format of the image
     #[arg(short = 'f', long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) format: Format,
-    /// Options of the format: cluster_size, refcount_bits, extended_l2, compression_type, encrypt.format, encrypt.key-secret
+    /// Options of the format: compat, cluster_size, refcount_bits, extended_l2, lazy_refcounts, compression_type, preallocation,
+    /// backing_file, backing_fmt, data_file, data_file_raw, size, encrypt.format, encrypt.key-secret
     #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
+    /// Backing file: a path, from the folder of IMAGE where it is relative
+    #[arg(short = 'b', long = "backing", value_name = "NAME")]
+    pub(crate) backing: Option<String>,
+    /// The backing file's format
+    #[arg(short = 'F', long, value_name = "FORMAT")]
+    pub(crate) backing_format: Option<Format>,
+    /// Do not open the backing file
+    #[arg(short = 'u', long)]
+    pub(crate) backing_unsafe: bool,
+    /// Folder where a file behind the backing file may be, besides its own (may be repeated)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backing_dir: Vec<PathBuf>,
     /// Print errors only
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -174,9 +203,34 @@ pub(crate) struct Convert {
     /// Format of the new image
     #[arg(short = 'O', value_name = "FORMAT", default_value = "raw")]
     pub(crate) target_format: Format,
-    /// Options of the format: cluster_size, refcount_bits, extended_l2, compression_type, encrypt.format, encrypt.key-secret
+    /// Options of the format: compat, cluster_size, refcount_bits, extended_l2, lazy_refcounts, compression_type, preallocation,
+    /// backing_file, backing_fmt, encrypt.format, encrypt.key-secret
     #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
+    /// Make the new image an overlay of this backing file: what that holds is left out
+    #[arg(short = 'B', long = "backing", value_name = "NAME")]
+    pub(crate) backing: Option<String>,
+    /// The backing file's format
+    #[arg(short = 'F', long, value_name = "FORMAT")]
+    pub(crate) backing_format: Option<Format>,
+    /// Read this internal snapshot: its id or name, or snapshot.id=ID, or snapshot.name=NAME
+    #[arg(short = 'l', long, value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<String>,
+    /// Write to an image that exists, and is long enough
+    #[arg(short = 'n', long)]
+    pub(crate) no_create: bool,
+    /// Zeros that become holes are as long as this at least, in a raw image; 0 makes none
+    #[arg(short = 'S', long, value_name = "BYTES", value_parser = size)]
+    pub(crate) sparse_size: Option<u64>,
+    /// Write out of order; taken for the sake of scripts, and without effect
+    #[arg(short = 'W', long, hide = true)]
+    pub(crate) oob: bool,
+    /// How QEMU is to cache the new file; taken for the sake of scripts, and without effect
+    #[arg(short = 't', long, value_name = "MODE", hide = true)]
+    pub(crate) target_cache: Option<String>,
+    /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
+    #[arg(short = 'T', long, value_name = "MODE", hide = true)]
+    pub(crate) source_cache: Option<String>,
     /// Compress the new image
     #[arg(short, long)]
     pub(crate) compress: bool,
@@ -207,6 +261,9 @@ pub(crate) struct Measure {
     /// Options of the format: cluster_size, refcount_bits, extended_l2
     #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
+    /// Measure what this internal snapshot holds: its id or name, or snapshot.id=ID, or snapshot.name=NAME
+    #[arg(short = 'l', long, value_name = "SNAPSHOT", conflicts_with = "size")]
+    pub(crate) snapshot: Option<String>,
     /// How the result is printed
     #[arg(long, value_name = "HOW", default_value = "human")]
     pub(crate) output: Output,

@@ -1,10 +1,11 @@
 //! Writing a disk to a new file, which has its name only once it is whole.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use block::{ExtentKind, HostFile, ReadAt, Storage, WriteAt};
-use qcow2::{Compression, CreateOptions, LuksOptions};
+use qcow2::{Compression, CreateOptions, LuksOptions, Preallocation};
 
 use crate::args::{Compress, Format, Seal};
 use crate::disk::Disk;
@@ -41,7 +42,7 @@ pub(super) fn write(disk: &Disk, output: &Path, encryption: Option<LuksOptions>,
 }
 
 /// Writes a new image of what is on `disk`, which takes the place of a file of that name once it is whole and safe.
-pub(super) fn write_new(
+fn write_new(
     output: &Path,
     disk: &dyn ReadAt,
     format: Format,
@@ -49,47 +50,124 @@ pub(super) fn write_new(
     progress: &Progress,
 ) -> Result<()> {
     let writing = || format!("cannot write {}", output.display());
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    // Only the name is wanted: the file itself is made, with its locks, by `HostFile`.
-    let temporary = tempfile::Builder::new()
-        .prefix(".goldenseal-")
-        .make_in(&folder, |path| HostFile::create_new(path).map_err(std::io::Error::other))
-        .with_context(writing)?;
+    let target = Target::new(output)?;
+    let file = target.file();
     match format {
         Format::Qcow2 => {
-            qcow2::create(temporary.as_file(), disk, options, &mut |done| progress.set(done)).with_context(writing)?;
+            qcow2::create(&*file, disk, options, &mut |done| progress.set(done)).with_context(writing)?;
         }
-        Format::Raw => write_raw(temporary.as_file(), disk, progress).with_context(writing)?,
+        Format::Raw => {
+            write_raw(&*file, disk, Sparse::Blocks(4096), Preallocation::Off, progress).with_context(writing)?;
+        }
     }
     progress.finish();
-    temporary.persist(output).with_context(writing)?;
-    // The new name is safe only once the folder is.
-    std::fs::File::open(&folder).and_then(|folder| folder.sync_all()).with_context(writing)
+    target.persist()
+}
+
+/// A new file, which gets its name once it is whole.
+pub(super) struct Target {
+    temporary: tempfile::NamedTempFile<Arc<HostFile>>,
+    output: PathBuf,
+}
+
+/// A new file that is closed already.
+pub(super) struct ClosedTarget {
+    temporary: tempfile::TempPath,
+    output: PathBuf,
+}
+
+impl Target {
+    /// Makes an empty file that is to become `output`.
+    pub(super) fn new(output: &Path) -> Result<Self> {
+        if std::fs::metadata(output).is_ok_and(|found| !found.is_file()) {
+            bail!("{} is not a regular file", output.display());
+        }
+        // Only the name is wanted: the file itself is made, with its locks, by `HostFile`.
+        let temporary = tempfile::Builder::new()
+            .prefix(".goldenseal-")
+            .make_in(folder(output), |path| HostFile::create_new(path).map(Arc::new).map_err(std::io::Error::other))
+            .with_context(|| format!("cannot write {}", output.display()))?;
+        Ok(Self { temporary, output: output.to_owned() })
+    }
+
+    pub(super) fn file(&self) -> Arc<HostFile> {
+        Arc::clone(self.temporary.as_file())
+    }
+
+    /// Closes the file, so that it can be opened by its path.
+    pub(super) fn close(self) -> (PathBuf, ClosedTarget) {
+        let temporary = self.temporary.into_temp_path();
+        (temporary.to_path_buf(), ClosedTarget { temporary, output: self.output })
+    }
+
+    /// Gives the file, which must be safe on the disk, its name.
+    pub(super) fn persist(self) -> Result<()> {
+        let (_, closed) = self.close();
+        closed.persist()
+    }
+}
+
+impl ClosedTarget {
+    /// Gives the file, which must be safe on the disk, its name.
+    pub(super) fn persist(self) -> Result<()> {
+        let writing = || format!("cannot write {}", self.output.display());
+        self.temporary.persist(&self.output).with_context(writing)?;
+        // The new name is safe only once the folder is.
+        std::fs::File::open(folder(&self.output)).and_then(|folder| folder.sync_all()).with_context(writing)
+    }
+}
+
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Which zeros become holes in a raw file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sparse {
+    /// None: the whole file is written.
+    No,
+    /// Blocks of so many bytes that are zeros.
+    Blocks(u64),
 }
 
 /// Writes the bytes of the disk, leaving holes where it holds nothing.
-fn write_raw(file: &HostFile, device: &dyn ReadAt, progress: &Progress) -> Result<(), block::Error> {
+pub(super) fn write_raw(
+    file: &HostFile,
+    device: &dyn ReadAt,
+    sparse: Sparse,
+    preallocation: Preallocation,
+    progress: &Progress,
+) -> qcow2::Result<()> {
     const STEP: u64 = 1 << 20;
-    const BLOCK: usize = 4096;
     file.set_len(device.len())?;
+    preallocation.fill(file, 0, device.len())?;
+    let block = match sparse {
+        Sparse::No => STEP,
+        Sparse::Blocks(block) => block.clamp(512, STEP),
+    } as usize;
     let mut at = 0;
     let mut buf = vec![0; STEP as usize];
     while at < device.len() {
         let extent = device.extent_at(at, STEP.min(device.len() - at))?;
-        if extent.kind == ExtentKind::Data {
+        let is_data = extent.kind == ExtentKind::Data;
+        if is_data || sparse == Sparse::No {
             let bytes = &mut buf[..extent.len as usize];
-            device.read_at(at, bytes)?;
-            for (index, block) in bytes.chunks(BLOCK).enumerate() {
-                if block.iter().any(|&byte| byte != 0) {
-                    file.write_at(at + (index * BLOCK) as u64, block)?;
+            if is_data {
+                device.read_at(at, bytes)?;
+            } else {
+                bytes.fill(0);
+            }
+            for (index, part) in bytes.chunks(block).enumerate() {
+                if sparse == Sparse::No || part.iter().any(|&byte| byte != 0) {
+                    file.write_at(at + (index * block) as u64, part)?;
                 }
             }
         }
         at += extent.len;
         progress.set(at);
     }
-    file.flush()
+    Ok(file.flush()?)
 }

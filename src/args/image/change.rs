@@ -142,6 +142,55 @@ pub(crate) struct Commit {
     pub(crate) source: Source,
 }
 
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Rebase {
+    /// Image whose backing file changes
+    pub(crate) image: PathBuf,
+    /// The new backing file: a path, from the folder of IMAGE where it is relative; "" is none
+    #[arg(short = 'b', long = "backing", value_name = "NAME", required_unless_present = "unsafe_mode")]
+    pub(crate) backing: Option<String>,
+    /// The new backing file's format
+    #[arg(short = 'F', long, value_name = "FORMAT")]
+    pub(crate) backing_format: Option<String>,
+    /// Change the name alone: what the disk holds changes where the backing files differ
+    #[arg(short = 'u', long = "backing-unsafe")]
+    pub(crate) unsafe_mode: bool,
+    /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
+    #[arg(short = 't', long, value_name = "MODE", hide = true)]
+    pub(crate) cache: Option<String>,
+    /// How QEMU is to cache the backing file; taken for the sake of scripts, and without effect
+    #[arg(short = 'T', long, value_name = "MODE", hide = true)]
+    pub(crate) backing_cache: Option<String>,
+    /// Draw a progress bar
+    #[arg(short, long)]
+    pub(crate) progress: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Amend {
+    /// Image to change
+    pub(crate) image: PathBuf,
+    /// What is to be different: compat, lazy_refcounts, refcount_bits, size, data_file, data_file_raw
+    #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',', required = true)]
+    pub(crate) options: Vec<String>,
+    /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
+    #[arg(short = 't', long, value_name = "MODE", hide = true)]
+    pub(crate) cache: Option<String>,
+    /// Draw a progress bar; nothing that is amended takes long
+    #[arg(short, long, hide = true)]
+    pub(crate) progress: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
 #[cfg(test)]
 mod tests {
     use super::{ResizeBy, resize_by};

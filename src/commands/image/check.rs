@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use qcow2::{CheckReport, Image};
 use serde::Serialize;
 
-use super::{format, open_closed, open_options, opening};
+use super::{closed, format, open_closed, opening};
 use crate::args::Format;
 use crate::args::image::{Check, Output, Repair};
 use crate::render::{image, json};
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Check) -> Result<ExitCode> {
     let report = match args.repair {
         None => open_closed(&args.image, &args.source)?.check(&mut tell).with_context(checking)?,
         Some(repair) => {
-            let options = open_options(&args.source).repair(true).backing(qcow2::Backing::LeaveClosed);
+            let options = closed(&args.source).repair(true);
             let opened = Image::open(&args.image, &options).with_context(|| opening(&args.image))?;
             let repair = match repair {
                 Repair::Leaks => qcow2::Repair::Leaks,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use block::{Access, HostFile, ReadAt, Storage, WriteAt};
 use qcow2::Image;
 
-use super::{format, open_options, opening};
+use super::{format, open_options, opening, refuse_interrupted};
 use crate::args::Format;
 use crate::args::image::{Commit, Source};
 use crate::render::image;
@@ -22,6 +22,9 @@ pub(super) fn run(args: &Commit) -> Result<ExitCode> {
     let empties = !args.keep && args.base.is_none();
     let overlay = Image::open(path, &open_options(&args.source).writable(empties)).with_context(|| opening(path))?;
     let base = find_base(&overlay, path, args.base.as_deref())?;
+    if base.is_raw {
+        refuse_interrupted(&base.path)?;
+    }
     let progress = Progress::bytes("committing", overlay.len(), !args.progress || args.quiet);
     let len = overlay.len();
     let open_base = || open_base(&base, len, &args.source);

@@ -37,9 +37,18 @@ pub(super) fn run(args: &Info) -> Result<ExitCode> {
 /// The image, and those behind it where they are asked for.
 fn describe_chain(args: &Info) -> Result<Vec<Description>> {
     let mut wanted = format(&args.image, args.source.format)?;
+    let mut places: Vec<Option<PathBuf>> = Vec::new();
     if args.backing_chain && wanted == Format::Qcow2 {
         // Whatever the chain names is judged, and loops are found, before any of it is described.
-        qcow2::Image::open(&args.image, &open_options(&args.source)).with_context(|| opening(&args.image))?;
+        let opened = qcow2::Image::open(&args.image, &open_options(&args.source));
+        let opened = opened.with_context(|| opening(&args.image))?;
+        let mut layer = Some(&opened);
+        while let Some(image) = layer {
+            // Where it is told in JSON, what it leads to is told by who opened it.
+            let in_json = image.backing_name().is_some_and(|backing| backing.name.starts_with("json:"));
+            places.push(image.backing_path().filter(|_| in_json).map(Path::to_owned));
+            layer = image.backing_image();
+        }
     }
     let mut path = args.image.clone();
     let mut chain = Vec::new();
@@ -50,7 +59,10 @@ fn describe_chain(args: &Info) -> Result<Vec<Description>> {
         let is_raw = info.and_then(|info| info.backing_filename_format.as_deref()) == Some("raw");
         chain.push(described);
         match backing.filter(|_| args.backing_chain) {
-            Some(name) => path = backing_path(&path, &name),
+            Some(name) => {
+                let place = places.get(chain.len() - 1).cloned().flatten();
+                path = place.unwrap_or_else(|| backing_path(&path, &name));
+            }
             None => return Ok(chain),
         }
         wanted = if is_raw { Format::Raw } else { Format::Qcow2 };
@@ -115,8 +127,12 @@ fn to_json(described: &Description) -> Value {
     }
     if let Some(name) = &info.backing_filename {
         set("backing-filename", json!(name));
-        let full = backing_path(Path::new(&described.filename), name);
-        set("full-backing-filename", json!(full.display().to_string()));
+        let full = if name.starts_with("json:") {
+            name.clone()
+        } else {
+            backing_path(Path::new(&described.filename), name).display().to_string()
+        };
+        set("full-backing-filename", json!(full));
     }
     if let Some(format) = &info.backing_filename_format {
         set("backing-filename-format", json!(format));

@@ -1,5 +1,6 @@
 //! `image map`: where the bytes of a disk are held.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,20 +10,34 @@ use qcow2::MapEntry;
 use super::info::backing_path;
 use super::{format, open_closed, open_options, open_raw, opening};
 use crate::args::Format;
-use crate::args::image::{Map, Output};
+use crate::args::image::{Map, Output, Source};
 use crate::render::image;
 
+/// The runs of the disk that an image holds.
+pub(super) fn entries(path: &Path, wanted: Option<Format>, source: &Source) -> Result<Vec<MapEntry>> {
+    if format(path, wanted)? == Format::Raw {
+        return map_raw(&open_raw(path, source)?);
+    }
+    let opened = qcow2::Image::open(path, &open_options(source)).with_context(|| opening(path))?;
+    let mut entries = Vec::new();
+    let mapped = opened.map_chain(&mut |entry| entries.push(*entry));
+    mapped.with_context(|| format!("cannot map {}", path.display()))?;
+    Ok(entries)
+}
+
+/// What of the runs lies between two offsets of the disk.
+fn clip(entries: Vec<MapEntry>, start: u64, end: u64) -> Vec<MapEntry> {
+    let clipped = entries.into_iter().filter_map(|entry| {
+        let (from, to) = (entry.start.max(start), (entry.start + entry.length).min(end));
+        let offset = entry.offset.map(|offset| offset + (from.max(entry.start) - entry.start));
+        (from < to).then(|| MapEntry { start: from, length: to - from, offset, ..entry })
+    });
+    clipped.collect()
+}
+
 pub(super) fn run(args: &Map) -> Result<ExitCode> {
-    let entries = match format(&args.image, args.source.format)? {
-        Format::Raw => map_raw(&open_raw(&args.image, &args.source)?)?,
-        Format::Qcow2 => {
-            let opened = qcow2::Image::open(&args.image, &open_options(&args.source));
-            let mut entries = Vec::new();
-            let mapped = opened.with_context(|| opening(&args.image))?.map_chain(&mut |entry| entries.push(*entry));
-            mapped.with_context(|| format!("cannot map {}", args.image.display()))?;
-            entries
-        }
-    };
+    let end = args.max_length.map_or(u64::MAX, |len| args.start_offset.saturating_add(len));
+    let entries = clip(entries(&args.image, args.source.format, &args.source)?, args.start_offset, end);
     if args.output == Output::Json {
         image::map_json(&entries)?;
         return Ok(ExitCode::SUCCESS);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use block::ReadAt;
 use qcow2::Measure;
 
-use super::{format, open_disk, open_options, opening, options};
+use super::{format, open_disk, open_disk_at, open_options, open_snapshot, opening, options};
 use crate::args::Format;
 use crate::args::image::{Measure as Args, Output};
 use crate::render::{image, json};
@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn measure(args: &Args) -> Result<Measure> {
-    let options = options::read(&args.options, args.target_format, false, &args.source.objects)?;
+    let options = options::read(&args.options, args.target_format, false, None, &args.source.objects)?.options;
     let raw = |len| Measure { required: len, fully_allocated: len, bitmaps: None };
     let Some(path) = &args.image else {
         let size = args.size.unwrap_or_default();
@@ -32,13 +32,16 @@ fn measure(args: &Args) -> Result<Measure> {
     };
     let measuring = || format!("cannot measure {}", path.display());
     if args.target_format == Format::Raw {
-        return Ok(raw(open_disk(path, args.source.format, &args.source)?.len()));
+        return Ok(raw(open_disk_at(path, args.snapshot.as_deref(), &args.source)?.len()));
     }
     if format(path, args.source.format)? == Format::Raw {
         let disk = open_disk(path, Some(Format::Raw), &args.source)?;
         return Measure::of(&*disk, &options).with_context(measuring);
     }
-    let source = qcow2::Image::open(path, &open_options(&args.source)).with_context(|| opening(path))?;
+    let source = match &args.snapshot {
+        Some(snapshot) => open_snapshot(path, snapshot, &args.source)?,
+        None => qcow2::Image::open(path, &open_options(&args.source)).with_context(|| opening(path))?,
+    };
     let info = source.info().with_context(measuring)?;
     let measured = Measure::of_image(&source, &options).with_context(measuring)?;
     // Version 2 has no bitmaps.

@@ -1,5 +1,6 @@
 //! `image`: one file for each of qemu-img's commands.
 
+mod amend;
 mod bitmap;
 mod check;
 mod commit;
@@ -9,8 +10,10 @@ mod create;
 mod info;
 mod map;
 mod measure;
+mod named;
 mod names;
 mod options;
+mod rebase;
 mod resize;
 mod snapshot;
 
@@ -30,6 +33,19 @@ use crate::disk;
 
 pub(crate) fn run(args: &mut Image) -> Result<ExitCode> {
     names::resolve(args)?;
+    dispatch(args).inspect_err(|error| {
+        let is_refused = |cause: &qcow2::Error| {
+            matches!(cause, qcow2::Error::BackingRefused { .. } | qcow2::Error::DataFileRefused { .. })
+        };
+        if error.chain().any(|cause| cause.downcast_ref().is_some_and(is_refused)) {
+            crate::render::image::diagnostic(
+                "note: files that an image names are opened in its own folder, and in those that --backing-dir allows",
+            );
+        }
+    })
+}
+
+fn dispatch(args: &Image) -> Result<ExitCode> {
     match args {
         Image::Info(args) => info::run(args),
         Image::Check(args) => check::run(args),
@@ -42,6 +58,8 @@ pub(crate) fn run(args: &mut Image) -> Result<ExitCode> {
         Image::Resize(args) => resize::run(args),
         Image::Bitmap(args) => bitmap::run(args),
         Image::Commit(args) => commit::run(args),
+        Image::Rebase(args) => rebase::run(args),
+        Image::Amend(args) => amend::run(args),
     }
 }
 
@@ -62,9 +80,14 @@ fn open_options(source: &Source) -> OpenOptions {
     source.passphrases.give(options)
 }
 
+/// How an image is opened whose own metadata is all that is wanted.
+fn closed(source: &Source) -> OpenOptions {
+    open_options(source).backing(Backing::LeaveClosed).data_file(DataFile::LeaveClosed)
+}
+
 /// Opens an image that is described, but not read.
 fn open_closed(path: &Path, source: &Source) -> Result<qcow2::Image> {
-    qcow2::Image::open(path, &open_options(source).backing(Backing::LeaveClosed)).with_context(|| opening(path))
+    qcow2::Image::open(path, &closed(source)).with_context(|| opening(path))
 }
 
 /// Opens an image whose metadata is to be changed, and whose backing file is not needed for that.
@@ -72,7 +95,7 @@ fn open_to_change(path: &Path, source: &Source) -> Result<qcow2::Image> {
     if format(path, source.format)? == Format::Raw {
         bail!("{} is a raw image, which has nothing but its disk", path.display());
     }
-    let options = open_options(source).writable(true).backing(Backing::LeaveClosed);
+    let options = closed(source).writable(true);
     qcow2::Image::open(path, &options).with_context(|| opening(path))
 }
 
@@ -80,7 +103,8 @@ fn opening(path: &Path) -> String {
     format!("cannot open {}", path.display())
 }
 
-fn open_raw(path: &Path, source: &Source) -> Result<HostFile> {
+/// Refuses a raw image of which a sealing was interrupted: what it holds is not yet what it is to hold.
+fn refuse_interrupted(path: &Path) -> Result<()> {
     if let Ok(log) = block::LogFile::beside(path)
         && log.path().exists()
     {
@@ -90,8 +114,37 @@ fn open_raw(path: &Path, source: &Source) -> Result<HostFile> {
             log.path().display()
         );
     }
+    Ok(())
+}
+
+/// Opens a raw image that is to be changed.
+fn open_raw_to_change(path: &Path) -> Result<HostFile> {
+    refuse_interrupted(path)?;
+    HostFile::open(path, Access::ReadWrite).with_context(|| opening(path))
+}
+
+fn open_raw(path: &Path, source: &Source) -> Result<HostFile> {
+    refuse_interrupted(path)?;
     let access = if source.force_share { Access::ReadUnlocked } else { Access::Read };
     HostFile::open(path, access).with_context(|| opening(path))
+}
+
+/// Opens the disk that an image holds, or held when a snapshot was made.
+fn open_disk_at(path: &Path, snapshot: Option<&str>, source: &Source) -> Result<Arc<dyn ReadAt>> {
+    match snapshot {
+        None => open_disk(path, source.format, source),
+        Some(snapshot) => Ok(Arc::new(open_snapshot(path, snapshot, source)?)),
+    }
+}
+
+/// Opens an image as it was when a snapshot was made.
+fn open_snapshot(path: &Path, snapshot: &str, source: &Source) -> Result<qcow2::Image> {
+    if format(path, source.format)? == Format::Raw {
+        bail!("{} is a raw image, which has no snapshots", path.display());
+    }
+    let wanted = ["snapshot.id=", "snapshot.name="].iter().find_map(|prefix| snapshot.strip_prefix(prefix));
+    let image = qcow2::Image::open(path, &open_options(source)).with_context(|| opening(path))?;
+    image.into_snapshot(wanted.unwrap_or(snapshot)).with_context(|| opening(path))
 }
 
 /// Opens the disk that an image holds.

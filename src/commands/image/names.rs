@@ -40,6 +40,8 @@ pub(super) fn resolve(image: &mut Image) -> Result<()> {
         Image::Resize(args) => in_place(&mut args.image, &mut args.source),
         Image::Bitmap(args) => in_place(&mut args.image, &mut args.source),
         Image::Commit(args) => in_place(&mut args.image, &mut args.source),
+        Image::Rebase(args) => in_place(&mut args.image, &mut args.source),
+        Image::Amend(args) => in_place(&mut args.image, &mut args.source),
         Image::Create(_) => Ok(()),
     }
 }

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use block::{Access, HostFile, ReadAt, Storage, WriteAt};
+use block::{HostFile, ReadAt, Storage, WriteAt};
 
-use super::{format, open_options, opening};
+use super::{format, open_options, open_raw_to_change, opening};
 use crate::args::Format;
 use crate::args::image::{Preallocation, Resize, ResizeBy};
 use crate::render::image;
@@ -15,7 +15,7 @@ pub(super) fn run(args: &Resize) -> Result<ExitCode> {
     let resizing = || format!("cannot resize {}", path.display());
     match format(path, args.source.format)? {
         Format::Raw => {
-            let file = HostFile::open(path, Access::ReadWrite).with_context(|| opening(path))?;
+            let file = open_raw_to_change(path)?;
             // As in QEMU, a disk is whole sectors long.
             let len = new_len(file.len(), args)?.next_multiple_of(512);
             resize_raw(&file, len, args.preallocation).with_context(resizing)?;
