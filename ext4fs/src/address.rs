@@ -59,7 +59,8 @@ impl Superblock {
         self.group_count.div_ceil(self.descriptors_per_block())
     }
 
-    fn meta_bg(&self) -> bool {
+    /// Whether group descriptors are spread over the groups.
+    pub(crate) fn meta_bg(&self) -> bool {
         self.features.incompat.contains(Incompat::META_BG)
     }
 

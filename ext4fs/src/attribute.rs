@@ -1,6 +1,6 @@
 //! Setting what an inode says of itself: mode, owner, project, times.
 
-use crate::features::RoCompat;
+use crate::features::{Incompat, RoCompat};
 use crate::file_system::FileSystem;
 use crate::file_write::check_changeable;
 use crate::inode::{Inode, InodeFlags};
@@ -56,6 +56,26 @@ impl FileSystem {
             }
             let mut flags = inode.flags();
             flags.set(InodeFlags::PROJINHERIT, inherit && inode.is_directory());
+            inode.set_flags(flags);
+            inode.set_changed(fs.clock);
+            fs.write_inode(&inode)
+        })
+    }
+
+    /// Says whether an empty directory takes names that differ in case for the same; what is made in it takes that over.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without the feature `casefold`, [`Error::DirectoryNotEmpty`], [`Error::NotADirectory`].
+    pub fn set_casefold(&mut self, directory: u32, casefold: bool) -> Result<()> {
+        self.change(|fs| {
+            let mut inode = fs.directory_inode(directory)?;
+            check_changeable(&inode)?;
+            if !fs.superblock.features.incompat.contains(Incompat::CASEFOLD) {
+                return Err(Error::Unsupported("folded names without the feature casefold".to_owned()));
+            }
+            fs.check_empty(&inode)?;
+            let mut flags = inode.flags();
+            flags.set(InodeFlags::CASEFOLD, casefold);
             inode.set_flags(flags);
             inode.set_changed(fs.clock);
             fs.write_inode(&inode)

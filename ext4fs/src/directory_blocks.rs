@@ -1,7 +1,7 @@
 //! A directory's blocks, as the directory code wants them, over an inode.
 
 use crate::Result;
-use crate::directory::{DirectoryBlocks, DirectoryBlocksMut};
+use crate::directory::{self, DirectoryBlocks, DirectoryBlocksMut};
 use crate::file_system::FileSystem;
 use crate::inode::{Inode, InodeFlags};
 use crate::mapping::Place;
@@ -81,8 +81,12 @@ impl DirectoryBlocks for Directory<'_> {
         self.inode.flags().contains(InodeFlags::INDEX)
     }
 
-    fn hashes_plain_names(&self) -> bool {
-        !self.inode.flags().contains(InodeFlags::CASEFOLD)
+    fn folds_names(&self) -> bool {
+        folds_names(self.inode)
+    }
+
+    fn has_known_hashes(&self) -> bool {
+        !self.inode.flags().contains(InodeFlags::CASEFOLD | InodeFlags::ENCRYPT)
     }
 
     fn has_encrypted_names(&self) -> bool {
@@ -111,8 +115,12 @@ impl DirectoryBlocks for DirectoryMut<'_> {
         self.inode.flags().contains(InodeFlags::INDEX)
     }
 
-    fn hashes_plain_names(&self) -> bool {
-        !self.inode.flags().contains(InodeFlags::CASEFOLD)
+    fn folds_names(&self) -> bool {
+        folds_names(&self.inode)
+    }
+
+    fn has_known_hashes(&self) -> bool {
+        !self.inode.flags().contains(InodeFlags::CASEFOLD | InodeFlags::ENCRYPT)
     }
 
     fn has_encrypted_names(&self) -> bool {
@@ -163,4 +171,15 @@ pub(crate) fn check_name(name: &[u8]) -> Result<()> {
 pub(crate) fn check_old_name(parent: &Inode, name: &[u8]) -> Result<()> {
     let encrypted = parent.flags().contains(InodeFlags::ENCRYPT);
     if encrypted && !matches!(name, b"." | b"..") { Ok(()) } else { check_name(name) }
+}
+
+/// Whether a directory takes names that differ in case for the same. Encrypted names are ciphertext.
+pub(crate) fn folds_names(directory: &Inode) -> bool {
+    directory.flags().contains(InodeFlags::CASEFOLD) && !directory.flags().contains(InodeFlags::ENCRYPT)
+}
+
+/// Whether two names are the same in a directory.
+pub(crate) fn is_same_name(directory: &Inode, a: &[u8], b: &[u8]) -> bool {
+    let folded = || directory::fold(a).is_some_and(|a| Some(a) == directory::fold(b));
+    a == b || folds_names(directory) && folded()
 }

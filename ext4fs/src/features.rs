@@ -87,8 +87,6 @@ impl Incompat {
         .union(Self::INLINE_DATA)
         .union(Self::ENCRYPT)
         .union(Self::CASEFOLD);
-
-    const NOT_WRITABLE: Self = Self::CASEFOLD;
 }
 
 impl RoCompat {
@@ -129,10 +127,8 @@ impl Features {
 
     /// Why the file system must not be written, if there is a reason among the features.
     pub(crate) fn read_only_reason(&self) -> Option<String> {
-        let incompat = self.incompat.intersection(Incompat::NOT_WRITABLE);
-        let ro_compat = self.ro_compat.difference(RoCompat::WRITABLE);
-        let names = [names(&incompat), names(&ro_compat)].into_iter().filter(|n| !n.is_empty()).collect::<Vec<_>>();
-        (!names.is_empty()).then(|| format!("writing is not supported with feature {}", names.join(", ")))
+        let names = names(&self.ro_compat.difference(RoCompat::WRITABLE));
+        (!names.is_empty()).then(|| format!("writing is not supported with feature {names}"))
     }
 
     /// Whether metadata carries crc32c checksums.
@@ -176,7 +172,7 @@ mod tests {
         features.incompat = Incompat::CASEFOLD;
         features.check_readable().unwrap();
         let reason = features.read_only_reason().unwrap();
-        assert_eq!(reason, "writing is not supported with feature casefold, replica, 0x40000000");
+        assert_eq!(reason, "writing is not supported with feature replica, 0x40000000");
         features.incompat = Incompat::EXTENTS;
         features.ro_compat = RoCompat::METADATA_CSUM;
         assert_eq!(features.read_only_reason(), None);

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use block::{ReadAt, WriteAt};
 
+use crate::backup;
 use crate::block_group::{Group, system_blocks};
 use crate::directory::DirectoryFormat;
 use crate::features::{Compat, Incompat};
@@ -16,6 +17,9 @@ use crate::{Error, Result};
 
 /// The number of the root directory's inode.
 pub(crate) const ROOT_INODE: u32 = 2;
+
+/// `s_encoding` of names in UTF-8 that are folded by Unicode 12.1.
+const ENCODING_UTF8_12_1: u16 = 1;
 
 /// How a file system is to be opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,6 +45,8 @@ pub struct FileSystem {
     pub(crate) cache: MetadataCache,
     pub(crate) directory_format: DirectoryFormat,
     pub(crate) clock: Timestamp,
+    /// The group whose copies of superblock or descriptors are used, since the first are damaged.
+    pub(crate) copy_of_group: Option<u32>,
     pub(crate) quota: Quota,
     /// Blocks that are to be freed later, while fast commits are applied.
     pub(crate) deferred_frees: Option<Vec<Range<u64>>>,
@@ -72,15 +78,22 @@ impl FileSystem {
     }
 
     fn open_device(device: Device, options: &OpenOptions) -> Result<Self> {
-        let mut bytes = [0; superblock::LEN];
         if device.len() < superblock::OFFSET + superblock::LEN as u64 {
             let expected = format!("the device is long enough for one, found {} bytes", device.len());
             return Err(Error::corrupt("superblock", format_args!("offset {}", superblock::OFFSET), expected));
         }
-        device.read_at(superblock::OFFSET, &mut bytes)?;
-        let superblock = Superblock::decode(&bytes, device.len())?;
+        let (superblock, copy) = backup::read_superblock(&device)?;
         let cache = MetadataCache::new(device, superblock.block_size, superblock.blocks_count);
         let mut fs = Self::load(superblock, cache, options)?;
+        if let Some((group, damage)) = copy {
+            fs.copy_of_group = Some(group);
+            fs.read_only = Some(format!("{damage}; its copy in group {group} is used"));
+            // Copies do not tell whether the journal waits: it tells itself.
+            if fs.superblock.has_journal() {
+                fs = fs.recover(options)?;
+            }
+            return Ok(fs);
+        }
         if fs.read_only.is_none() {
             fs.check_not_in_use()?;
         }
@@ -95,15 +108,7 @@ impl FileSystem {
 
     /// Decodes the group descriptors and settles whether there may be writing.
     pub(crate) fn load(superblock: Superblock, cache: MetadataCache, options: &OpenOptions) -> Result<Self> {
-        let mut groups = Vec::new();
-        let per_block = superblock.descriptors_per_block();
-        for index in 0..superblock.descriptor_blocks() {
-            let block = cache.get(superblock.descriptor_block(index), BlockKind::GroupDescriptors, |_| Ok(()))?;
-            let first = index * per_block;
-            for (number, bytes) in (first..superblock.group_count).zip(block.chunks_exact(superblock.descriptor_size)) {
-                groups.push(Group::decode(bytes, &superblock, number)?);
-            }
-        }
+        let (groups, copy) = backup::read_groups(&superblock, &cache)?;
         let directory_format = DirectoryFormat {
             block_size: superblock.block_size,
             has_file_type: superblock.features.incompat.contains(Incompat::FILETYPE),
@@ -114,7 +119,10 @@ impl FileSystem {
             indexed: superblock.features.compat.contains(Compat::DIR_INDEX),
             large: superblock.features.incompat.contains(Incompat::LARGEDIR),
         };
-        let read_only = read_only_reason(&superblock, &cache, options);
+        let read_only = match &copy {
+            Some((group, damage)) => Some(format!("{damage}; the copies in group {group} are used")),
+            None => read_only_reason(&superblock, &cache, options),
+        };
         let clock = options.clock.unwrap_or_else(|| superblock.write_time());
         Ok(Self {
             superblock,
@@ -122,6 +130,7 @@ impl FileSystem {
             cache,
             directory_format,
             clock,
+            copy_of_group: copy.map(|(group, _)| group),
             quota: Quota::default(),
             deferred_frees: None,
             system_blocks: OnceLock::new(),
@@ -131,9 +140,16 @@ impl FileSystem {
         })
     }
 
-    /// Why the file system cannot be written, if it cannot.
+    /// Why the file system cannot be written, if it cannot. One whose superblock or group descriptors are damaged is read by
+    /// their copies, and this says so.
     pub fn read_only_reason(&self) -> Option<&str> {
         self.read_only.as_deref()
+    }
+
+    /// Keeps a file system from being written that is read by copies of what is damaged.
+    pub(crate) fn stay_read_only(&mut self, reason: Option<String>, copy: Option<u32>) {
+        self.read_only = reason;
+        self.copy_of_group = copy;
     }
 
     /// The UUID.
@@ -290,6 +306,10 @@ fn read_only_reason(superblock: &Superblock, cache: &MetadataCache, options: &Op
     }
     if let Some(reason) = superblock.features.read_only_reason() {
         return Some(reason);
+    }
+    let encoding = superblock.raw.s_encoding.get();
+    if superblock.features.incompat.contains(Incompat::CASEFOLD) && encoding != ENCODING_UTF8_12_1 {
+        return Some(format!("writing is not supported with names of encoding {encoding}"));
     }
     if superblock.has_error_state() {
         return Some("it is marked as having errors; e2fsck has to repair it first".to_owned());

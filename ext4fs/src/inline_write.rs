@@ -6,6 +6,7 @@
 use zerocopy::IntoBytes;
 
 use crate::directory::{self, Entry};
+use crate::directory_blocks::is_same_name;
 use crate::extent_edit::init_root;
 use crate::features::Incompat;
 use crate::file_system::FileSystem;
@@ -165,14 +166,14 @@ impl FileSystem {
     /// Takes a name out of an inline directory.
     pub(crate) fn remove_inline(&mut self, inode: &mut Inode, name: &[u8]) -> Result<()> {
         let mut entries = self.inline_entries(inode)?;
-        entries.retain(|entry| entry.name != name);
+        entries.retain(|entry| !is_same_name(inode, &entry.name, name));
         self.put_back_inline(inode, self.inline_parent(inode), &entries)
     }
 
     /// Lets a name of an inline directory name another inode.
     pub(crate) fn replace_inline(&mut self, inode: &mut Inode, name: &[u8], new: u32, file_type: u8) -> Result<()> {
         let mut entries = self.inline_entries(inode)?;
-        for entry in entries.iter_mut().filter(|entry| entry.name == name) {
+        for entry in entries.iter_mut().filter(|entry| is_same_name(inode, &entry.name, name)) {
             (entry.inode, entry.file_type) = (new, file_type);
         }
         self.put_back_inline(inode, self.inline_parent(inode), &entries)

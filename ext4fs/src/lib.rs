@@ -21,7 +21,7 @@
 //! All that e2fsprogs 1.47 makes is read, but external journals, compression and the contents of encrypted files.
 //! Written is what mke2fs makes by default for ext2, ext3 and ext4, with any block and inode size: extents and block maps,
 //! `64bit`, `flex_bg`, `meta_bg`, `sparse_super2`, `metadata_csum`, `metadata_csum_seed`, `uninit_bg`, `orphan_file`,
-//! `dir_index`, `large_dir`, `huge_file`, `dir_nlink`, `extra_isize`, `bigalloc`, `inline_data`, `ea_inode`, `mmp`, `quota`, `project`, `stable_inodes`, `verity` and `encrypt`
+//! `dir_index`, `large_dir`, `huge_file`, `dir_nlink`, `extra_isize`, `bigalloc`, `casefold`, `inline_data`, `ea_inode`, `mmp`, `quota`, `project`, `stable_inodes`, `verity` and `encrypt`
 //! (what is sealed or encrypted can be looked at, moved and removed, but not rewritten). With other features, with the mark of errors, and
 //! without a journal after a crash, a file system opens for reading and [`FileSystem::read_only_reason`] says why.
 //!
@@ -33,6 +33,7 @@ mod address;
 mod allocate;
 mod attribute;
 mod attribute_store;
+mod backup;
 mod bitmap;
 mod block_group;
 mod block_map;

@@ -1,7 +1,7 @@
 //! Names: making inodes with a name, giving them other names, renaming.
 
 use crate::directory;
-use crate::directory_blocks::{check_name, check_old_name};
+use crate::directory_blocks::{check_name, check_old_name, folds_names};
 use crate::extent_edit::init_root;
 use crate::features::{Incompat, RoCompat};
 use crate::file_system::{FileSystem, ROOT_INODE};
@@ -11,6 +11,9 @@ use crate::limits::{MAX_LINKS, MAX_SYMLINK_LEN};
 use crate::metadata::{FileKind, NewNode, Ownership};
 use crate::metadata_cache::BlockKind;
 use crate::{Error, Result};
+
+/// The bit of `s_encoding_flags` that forbids names which are not of the encoding.
+const STRICT: u16 = 1;
 
 impl FileSystem {
     /// Makes a new inode and names it. The name must be new. Owner and permissions are as given, but that a directory's
@@ -157,12 +160,16 @@ impl FileSystem {
         })
     }
 
-    fn directory_for_new_name(&self, directory: u32, name: &[u8]) -> Result<Inode> {
+    fn directory_for_new_name(&self, number: u32, name: &[u8]) -> Result<Inode> {
         check_name(name)?;
-        let inode = self.directory_inode(directory)?;
+        let inode = self.directory_inode(number)?;
         check_changeable(&inode)?;
+        let strict = self.superblock.raw.s_encoding_flags.get() & STRICT != 0;
+        if strict && folds_names(&inode) && directory::fold(name).is_none() {
+            return Err(Error::InvalidName);
+        }
         if inode.flags().contains(InodeFlags::ENCRYPT) {
-            return Err(Error::Unsupported(format!("new names in inode {directory}, whose names are encrypted")));
+            return Err(Error::Unsupported(format!("new names in inode {number}, whose names are encrypted")));
         }
         Ok(inode)
     }

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::directory;
+use crate::directory_blocks::is_same_name;
 use crate::file_system::FileSystem;
 use crate::inline_data;
 use crate::inode::{Inode, InodeFlags};
@@ -90,7 +91,10 @@ impl FileSystem {
             return Ok(None);
         }
         if directory.flags().contains(InodeFlags::INLINE_DATA) {
-            return Ok(self.inline_entries(directory)?.into_iter().find(|entry| entry.name == name));
+            return Ok(self
+                .inline_entries(directory)?
+                .into_iter()
+                .find(|entry| is_same_name(directory, &entry.name, name)));
         }
         directory::lookup(&self.directory(directory)?, &self.directory_format, name)
     }

@@ -76,11 +76,12 @@ impl FileSystem {
             self.cache.put(block, BlockKind::Unchecked, bytes)?;
         }
         let writes = self.read_only_reason().is_none();
-        let mut bytes = [0; superblock::LEN];
-        let block = superblock::OFFSET >> self.superblock.block_bits;
-        let within = superblock::OFFSET - (block << self.superblock.block_bits);
-        self.cache.read_run(block, within, &mut bytes)?;
-        let mut superblock = Superblock::decode(&bytes, self.cache.device().len())?;
+        let reason = self.read_only_reason().map(str::to_owned);
+        let copy = self.copy_of_group;
+        let mut superblock = match copy {
+            Some(_) => self.superblock.clone(),
+            None => self.cached_superblock()?,
+        };
         if superblock.block_size != self.superblock.block_size
             || superblock.blocks_count != self.superblock.blocks_count
         {
@@ -93,6 +94,9 @@ impl FileSystem {
         let clock = self.clock;
         let mut fs = Self::load(superblock, self.cache, options)?;
         fs.clock = options.clock.unwrap_or(clock);
+        if copy.is_some() {
+            fs.stay_read_only(reason, copy);
+        }
         fs.apply_fast_commits(&replay.fast_commits)?;
         if writes && fs.read_only_reason().is_none() {
             // What the journal holds must be safe before anything says that it need not be replayed.
@@ -104,5 +108,14 @@ impl FileSystem {
             fs.flush()?;
         }
         Ok(fs)
+    }
+
+    /// The superblock as the journal has left it.
+    fn cached_superblock(&self) -> Result<Superblock> {
+        let mut bytes = [0; superblock::LEN];
+        let block = superblock::OFFSET >> self.superblock.block_bits;
+        let within = superblock::OFFSET - (block << self.superblock.block_bits);
+        self.cache.read_run(block, within, &mut bytes)?;
+        Superblock::decode(&bytes, self.cache.device().len())
     }
 }

@@ -109,12 +109,17 @@ impl Iterator for Slots<'_> {
     }
 }
 
-/// The entry of this name, and the offset of the one before it.
-pub(super) fn find(bytes: &[u8], end: usize, place: Place, name: &[u8]) -> Result<Option<(Slot, Option<usize>)>> {
+/// The first entry whose name is wanted, and the offset of the one before it.
+pub(super) fn find(
+    bytes: &[u8],
+    end: usize,
+    place: Place,
+    is_wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Option<(Slot, Option<usize>)>> {
     let mut previous = None;
     for slot in slots(bytes, end, place) {
         let slot = slot?;
-        if slot.inode != 0 && slot.name(bytes) == name {
+        if slot.inode != 0 && is_wanted(slot.name(bytes)) {
             return Ok(Some((slot, previous)));
         }
         previous = Some(slot.offset);

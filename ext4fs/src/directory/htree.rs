@@ -3,6 +3,7 @@
 //! <https://docs.kernel.org/filesystems/ext4/directory.html#hash-tree-directories>, kernel `fs/ext4/namei.c`
 //! (`dx_probe`, `ext4_htree_next_block`, `ext4_dx_add_entry`, `do_split`, `make_indexed_dir`).
 
+use super::fold::Wanted;
 use super::hash::{HashKind, hash_name};
 use super::index::{BlockKind, Index, kind_of, max_levels};
 use super::{
@@ -21,14 +22,18 @@ struct Path {
 }
 
 /// Searches the leaf that the name's hash leads to, and those that collisions continue in.
-pub(super) fn find(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, name: &[u8]) -> Result<Option<Found>> {
-    if name == b"." || name == b".." {
-        return linear::find_in(dir, f, 0, name);
+pub(super) fn find(
+    dir: &(impl DirectoryBlocks + ?Sized),
+    f: &DirectoryFormat,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Found>> {
+    if wanted.name == b"." || wanted.name == b".." {
+        return linear::find_in(dir, f, 0, wanted);
     }
-    let mut path = Path::probe(dir, f, name)?;
+    let mut path = Path::probe(dir, f, wanted)?;
     for _ in 0..dir.block_count().min(MAX_COLLISION_BLOCKS) {
         let leaf = path.leaf(dir)?;
-        if let Some(found) = linear::find_in(dir, f, leaf, name)? {
+        if let Some(found) = linear::find_in(dir, f, leaf, wanted)? {
             return Ok(Some(found));
         }
         if !path.continue_collision(dir, f)? {
@@ -43,7 +48,7 @@ pub(super) fn find(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, n
 pub(super) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &Entry) -> Result<()> {
     // Each round but the last splits an index block or adds a level; a tree has at most three levels.
     for _ in 0..8 {
-        let mut path = Path::probe(dir, f, &e.name)?;
+        let mut path = Path::probe(dir, f, &Wanted::new(dir, &e.name))?;
         let number = path.leaf(dir)?;
         let place = Place { inode: dir.inode(), block: number };
         let mut bytes = read_block(dir, f, number)?;
@@ -75,7 +80,7 @@ pub(super) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &
 
 /// Fails where [`insert`] would.
 pub(super) fn check_room(dir: &dyn DirectoryBlocks, f: &DirectoryFormat, name: &[u8]) -> Result<()> {
-    let path = Path::probe(dir, f, name)?;
+    let path = Path::probe(dir, f, &Wanted::new(dir, name))?;
     let full = path.indexes.iter().all(|index| index.is_full(f));
     if !full || path.indexes.first().is_some_and(|root| root.levels() < usize::from(max_levels(f))) {
         return Ok(());
@@ -120,12 +125,12 @@ pub(super) fn convert_and_insert(dir: &mut dyn DirectoryBlocksMut, f: &Directory
 
 impl Path {
     /// Walks from the root to the index block above the leaf that the name belongs to.
-    fn probe(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, name: &[u8]) -> Result<Self> {
+    fn probe(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, wanted: &Wanted<'_>) -> Result<Self> {
         let root = Index::read(dir, f, 0, BlockKind::Root)?;
         let version = root.hash_version();
         let kind = HashKind::from_version(version)
             .ok_or_else(|| Error::Unsupported(format!("inode {}: htree hash version {version}", dir.inode())))?;
-        let hash = hash_name(kind, f.unsigned_hash, f.hash_seed, name);
+        let hash = hash_name(kind, f.unsigned_hash, f.hash_seed, wanted.hashed());
         let levels = root.levels();
         let mut indexes = vec![root];
         for _ in 0..levels {
@@ -199,7 +204,8 @@ fn split_leaf(
     (kind, leaf): (HashKind, u32),
     entries: Vec<Entry>,
 ) -> Result<()> {
-    let hash_of = |entry: &Entry| hash_name(kind, f.unsigned_hash, f.hash_seed, &entry.name);
+    let hash_of =
+        |entry: &Entry| hash_name(kind, f.unsigned_hash, f.hash_seed, Wanted::new(&*dir, &entry.name).hashed());
     let mut hashed: Vec<(u32, Entry)> = entries.into_iter().map(|entry| (hash_of(&entry), entry)).collect();
     hashed.sort_by_key(|(hash, _)| *hash);
     let split = middle(&hashed);

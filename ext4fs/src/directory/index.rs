@@ -269,7 +269,7 @@ pub(super) fn unindex(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat) -> 
         let new = match kind_of(f, true, number, &bytes) {
             BlockKind::Leaf => continue,
             BlockKind::Node => block::build(f, dir.checksum_seed(), std::iter::empty()),
-            BlockKind::Root => block::find(&bytes, f.block_size, place, b"..")?
+            BlockKind::Root => block::find(&bytes, f.block_size, place, |name| name == b"..")?
                 .map(|(slot, _)| super::first_block(f, dir.checksum_seed(), dir.inode(), slot.inode)),
         };
         let new = new.ok_or_else(|| Error::corrupt("htree", place, "must hold `..`, found none".to_owned()))?;

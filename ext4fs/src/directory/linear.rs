@@ -2,15 +2,20 @@
 //!
 //! Kernel `fs/ext4/namei.c` (`__ext4_find_entry`, `ext4_add_entry`).
 
+use super::fold::Wanted;
 use super::{
     DirectoryBlocks, DirectoryBlocksMut, DirectoryFormat, Entry, Found, Place, block, htree, read_block, write_block,
 };
 use crate::error::{Error, Result};
 
 /// Searches the blocks in order.
-pub(super) fn find(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, name: &[u8]) -> Result<Option<Found>> {
+pub(super) fn find(
+    dir: &(impl DirectoryBlocks + ?Sized),
+    f: &DirectoryFormat,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Found>> {
     for number in 0..dir.block_count() {
-        if let Some(found) = find_in(dir, f, number, name)? {
+        if let Some(found) = find_in(dir, f, number, wanted)? {
             return Ok(Some(found));
         }
     }
@@ -22,7 +27,7 @@ pub(super) fn find_in(
     dir: &(impl DirectoryBlocks + ?Sized),
     f: &DirectoryFormat,
     number: u32,
-    name: &[u8],
+    wanted: &Wanted<'_>,
 ) -> Result<Option<Found>> {
     let bytes = read_block(dir, f, number)?;
     let place = Place { inode: dir.inode(), block: number };
@@ -31,7 +36,7 @@ pub(super) fn find_in(
         super::index::BlockKind::Leaf => block::entries_end(f),
         super::index::BlockKind::Root | super::index::BlockKind::Node => f.block_size,
     };
-    let found = block::find(&bytes, end, place, name)?;
+    let found = block::find(&bytes, end, place, |name| wanted.is(name))?;
     Ok(found.map(|(slot, previous)| Found { block: number, bytes, slot, previous }))
 }
 

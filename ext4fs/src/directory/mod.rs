@@ -6,6 +6,7 @@
 //! device nor inode.
 
 mod block;
+mod fold;
 mod hash;
 mod htree;
 mod index;
@@ -13,11 +14,14 @@ mod linear;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod unicode_12_1;
 
 use std::fmt;
 
+use self::fold::Wanted;
 use crate::error::{Error, Result};
 
+pub(crate) use fold::fold;
 pub(crate) use scrub::{BlockOwner, scrub_block};
 
 /// What all directories of a file system share.
@@ -51,9 +55,12 @@ pub(crate) trait DirectoryBlocks {
     fn block_count(&self) -> u32;
     /// Whether the inode has `EXT4_INDEX_FL`.
     fn is_indexed(&self) -> bool;
-    /// Whether names are hashed as they are. Where they are folded first, which is not done here, an index is of no use
-    /// and all blocks are searched.
-    fn hashes_plain_names(&self) -> bool {
+    /// Whether names that differ in case are the same.
+    fn folds_names(&self) -> bool {
+        false
+    }
+    /// Whether the hashes of an index can be computed. Where they cannot, since they need a key, all blocks are searched.
+    fn has_known_hashes(&self) -> bool {
         true
     }
     /// Whether names are ciphertext, in which any byte may be.
@@ -168,13 +175,13 @@ pub(crate) fn list(dir: &dyn DirectoryBlocks, f: &DirectoryFormat) -> Result<Vec
 ///
 /// # Errors
 /// [`Error::InvalidName`] for a name that is empty or longer than 255 bytes, [`Error::NoSpace`] where the htree is
-/// full, [`Error::Unsupported`] where names are folded, [`Error::Corrupt`] where a block on the way is malformed.
+/// full, [`Error::Unsupported`] where hashes need a key, [`Error::Corrupt`] where a block on the way is malformed.
 pub(crate) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &Entry) -> Result<()> {
     if e.name.is_empty() || e.name.len() > 255 {
         return Err(Error::InvalidName);
     }
-    if dir.is_indexed() && !dir.hashes_plain_names() {
-        return Err(Error::Unsupported(format!("inode {}: hashes of folded names", dir.inode())));
+    if dir.is_indexed() && !dir.has_known_hashes() {
+        return Err(Error::Unsupported(format!("inode {}: hashes of encrypted names", dir.inode())));
     }
     if dir.is_indexed() && !f.indexed {
         index::unindex(dir, f)?;
@@ -187,8 +194,8 @@ pub(crate) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &
 /// # Errors
 /// As [`insert`].
 pub(crate) fn check_room(dir: &dyn DirectoryBlocks, f: &DirectoryFormat, name: &[u8]) -> Result<()> {
-    if dir.is_indexed() && !dir.hashes_plain_names() {
-        return Err(Error::Unsupported(format!("inode {}: hashes of folded names", dir.inode())));
+    if dir.is_indexed() && !dir.has_known_hashes() {
+        return Err(Error::Unsupported(format!("inode {}: hashes of encrypted names", dir.inode())));
     }
     if dir.is_indexed() && f.indexed { htree::check_room(dir, f, name) } else { Ok(()) }
 }
@@ -239,8 +246,9 @@ fn find(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, name: &[u8])
     if name.is_empty() || name.len() > 255 {
         return Ok(None);
     }
-    let by_tree = f.indexed && dir.is_indexed() && dir.hashes_plain_names();
-    if by_tree { htree::find(dir, f, name) } else { linear::find(dir, f, name) }
+    let by_tree = f.indexed && dir.is_indexed() && dir.has_known_hashes();
+    let wanted = Wanted::new(dir, name);
+    if by_tree { htree::find(dir, f, &wanted) } else { linear::find(dir, f, &wanted) }
 }
 
 /// A block of a directory, with its checksum checked.

@@ -32,7 +32,7 @@ impl DirectoryBlocks for MemoryDirectory {
     fn is_indexed(&self) -> bool {
         self.indexed
     }
-    fn hashes_plain_names(&self) -> bool {
+    fn has_known_hashes(&self) -> bool {
         !self.folded
     }
     fn read(&self, block: u32) -> Result<Vec<u8>> {

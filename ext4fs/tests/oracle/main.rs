@@ -6,6 +6,7 @@
     reason = "functions that are parts of tests fail and speak as tests do"
 )]
 
+mod casefold;
 mod common;
 mod corrupt;
 mod directory;
