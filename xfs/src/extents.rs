@@ -114,6 +114,10 @@ impl FileSystem {
             if len == 0 || last != block + len - 1 {
                 return Err(inode.corrupt(format!("extents lie in one group, found {len} blocks at {fsb:#x}")));
             }
+            // So that bytes can be counted, too.
+            if offset + len > (1 << 63) / self.sb.block_size as u64 {
+                return Err(inode.corrupt(format!("extents lie within 2^63 bytes, found one at block {offset}")));
+            }
             if extents.list.last().is_some_and(|before| before.end() > offset) {
                 return Err(inode.corrupt(format!("extents ascend, found one at {offset} behind one that ends later")));
             }

@@ -104,6 +104,22 @@ impl Inode {
         if inode.forkoff() != 0 && !matches!(attr, Some(Format::Local | Format::Extents | Format::Btree)) {
             return Err(inode.corrupt(format!("di_aformat is one of attributes, found {}", raw[83])));
         }
+        for fork in [Fork::Data, Fork::Attr] {
+            let bytes = inode.fork(fork);
+            let fits = match inode.format(fork) {
+                _ if bytes.is_empty() => true,
+                Format::Device => bytes.len() >= 8,
+                Format::Local if fork == Fork::Data => inode.size() <= bytes.len() as u64,
+                Format::Local => usize::from(be16(bytes, 0)) <= bytes.len(),
+                Format::Extents => inode.extent_count(fork) <= bytes.len() as u64 / 16,
+                Format::Btree => 4 + usize::from(be16(bytes, 2)) * 16 <= bytes.len(),
+            };
+            if !fits {
+                return Err(
+                    inode.corrupt(format!("what it holds has room in its {fork:?} fork of {} bytes", bytes.len()))
+                );
+            }
+        }
         if inode.size() > i64::MAX as u64 {
             return Err(inode.corrupt(format!("di_size is at most 2^63 - 1, found {}", inode.size())));
         }

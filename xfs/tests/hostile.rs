@@ -108,6 +108,91 @@ fn version_4_is_read_and_not_written() {
     }
 }
 
+/// Puts the checksums of all structures right that are recognised, so that damage is not found by them.
+fn put_checksums(bytes: &mut [u8], block: usize) {
+    let put = |part: &mut [u8], at: usize| {
+        part[at..at + 4].fill(0);
+        let sum = crc32c::crc32c(part);
+        part[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+    };
+    for part in bytes.chunks_exact_mut(512) {
+        match &part[..4] {
+            b"XFSB" => put(part, 224),
+            b"XAGF" => put(part, 216),
+            b"XAGI" => put(part, 312),
+            b"XAFL" => put(part, 32),
+            [b'I', b'N', ..] => put(part, 100),
+            _ => {}
+        }
+    }
+    for part in bytes.chunks_exact_mut(block) {
+        match (&part[..4], &part[8..10]) {
+            (b"AB3B" | b"AB3C" | b"IAB3" | b"FIB3" | b"RMB3" | b"R3FC", _) => put(part, 52),
+            (b"BMA3", _) => put(part, 64),
+            (b"XDB3" | b"XDD3" | b"XDF3", _) => put(part, 4),
+            (b"XARM" | b"XSLM", _) | (_, [0x3d, 0xf1 | 0xff] | [0x3e, 0xbe] | [0x3b, 0xee]) => put(part, 12),
+            _ => {}
+        }
+    }
+}
+
+/// Changes of a damaged file system: whatever they say, they say it.
+fn change(disk: Arc<Memory>) {
+    let Ok(mut fs) = FileSystem::open(disk, &xfs::OpenOptions::default()) else { return };
+    walk(&fs);
+    let root = fs.root();
+    let owner = xfs::Ownership { mode: 0o644, uid: 1, gid: 2 };
+    for entry in fs.read_dir(root).unwrap_or_default() {
+        let _ = fs.set_xattr(entry.inode, b"security.selinux", &[b's'; 300]);
+        for inner in fs.read_dir(entry.inode).unwrap_or_default().into_iter().take(20) {
+            let _ = fs.write_at(inner.inode, 5000, &[1; 9000]);
+            let _ = fs.set_len(inner.inode, 77);
+            let _ = fs.unlink(entry.inode, &inner.name);
+        }
+        let _ = fs.create(entry.inode, &[b'n'; 200], xfs::NewNode::Symlink(&[b't'; 900]), owner);
+        let _ = fs.rename(root, &entry.name, root, b"renamed");
+    }
+    let _ = fs.create(root, b"folder", xfs::NewNode::Directory, owner);
+    let _ = fs.flush();
+    let _ = fs.scrub();
+    let _ = fs.flush();
+}
+
+#[test]
+fn damaged_ones_are_changed_without_harm() {
+    for options in ["-b size=1024 -m rmapbt=1,reflink=1 -i size=512", "-m finobt=1 -i nrext64=1"] {
+        let Some(bytes) = prototype(options, 60) else { return };
+        let block = if options.contains("1024") { 1024 } else { 4096 };
+        // What the groups' headers, trees, inodes and directories hold.
+        let magics: [&[u8]; 12] = [
+            b"XAGF", b"XAGI", b"XAFL", b"AB3B", b"AB3C", b"IAB3", b"FIB3", b"RMB3", b"R3FC", b"XDB3", b"XDD3", b"BMA3",
+        ];
+        let holds = |at: &usize| {
+            let part = &bytes[*at..*at + 512];
+            magics.contains(&&part[..4]) || (part.starts_with(b"IN") && part[2..4] != [0, 0])
+        };
+        let mut used: Vec<usize> = (0..bytes.len()).step_by(512).filter(holds).collect();
+        used.truncate(400);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+            failure_persistence: None,
+            cases: 60,
+            ..ProptestConfig::default()
+        });
+        let one = (prop::sample::select(used), 4_usize..200, any::<u8>());
+        runner
+            .run(&prop::collection::vec(one, 1..4), |changes| {
+                let mut damaged = bytes.clone();
+                for (at, more, value) in changes {
+                    damaged[at + more] = value;
+                }
+                put_checksums(&mut damaged, block);
+                change(Arc::new(Memory::from(damaged)));
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
 /// Changes that do no more than give errors.
 fn damage(bytes: &Arc<Memory>, changes: &[(usize, u8)]) {
     let disk = Arc::new(Overlay::new(Arc::clone(bytes)));

@@ -53,7 +53,9 @@ impl Image {
         let memory = Path::new("/dev/shm");
         let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let path = directory.path().join("image");
-        std::fs::File::create(&path).unwrap().set_len(320 << 20).unwrap();
+        // The largest blocks need a log, and so a file system, that is larger.
+        let mib = if options.contains("size=65536") { 640 } else { 320 };
+        std::fs::File::create(&path).unwrap().set_len(mib << 20).unwrap();
         let args: Vec<&str> = options.split_whitespace().collect();
         run("mkfs.xfs", &[&["-q", "-f", "--unsupported"], &args[..], &[path.to_str().unwrap()]].concat());
         let mount = directory.path().join("mount");

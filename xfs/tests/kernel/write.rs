@@ -196,7 +196,9 @@ fn script(tree: &Tree, seed: u64, len: usize) -> Vec<Step> {
                 continue;
             }
             14 => {
-                steps.push(Step::Owner(file, dice.roll(100_000) as u32, dice.roll(100_000) as u32));
+                steps.push(Step::Owner(file.clone(), dice.roll(100_000) as u32, dice.roll(100_000) as u32));
+                // chown(2) may clear bits of the mode.
+                steps.push(Step::Mode(file, 0o4755));
                 continue;
             }
             15 | 16 => {
