@@ -91,7 +91,9 @@ pub(crate) fn customized(report: &ImageReport, print: &Print, took: Duration) {
     warnings(report);
     if print.quiet {
         // What was made up is known from nowhere else.
-        notes(report);
+        for note in report.notes.iter().filter(|note| note.starts_with("the password of ")) {
+            println!("{note}");
+        }
         return;
     }
     heading(&report.image, &report.guest);
