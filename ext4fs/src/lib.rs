@@ -38,6 +38,7 @@ mod bitmap;
 mod block_group;
 mod block_map;
 mod block_map_edit;
+mod check;
 mod checksum;
 mod clusters;
 mod directory;

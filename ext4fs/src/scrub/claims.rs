@@ -52,6 +52,11 @@ impl Claims {
         Ok(())
     }
 
+    /// How many blocks have an owner. The ranges must have been merged since the last was added.
+    pub(super) fn total(&self) -> u64 {
+        self.ranges.iter().map(|range| range.end - range.start).sum()
+    }
+
     /// The first block of `blocks` that has an owner. The ranges must have been merged since the last was added.
     pub(super) fn first_in(&self, blocks: &Range<u64>) -> Option<u64> {
         let at = self.ranges.partition_point(|range| range.end <= blocks.start);

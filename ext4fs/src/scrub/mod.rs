@@ -58,6 +58,14 @@ impl FileSystem {
         self.scrub_with(&ScrubOptions::default())
     }
 
+    /// Checks what owns blocks as a scrub does before it changes anything, and returns how many blocks have an owner.
+    pub(crate) fn check_owners(&self, options: &ScrubOptions) -> Result<u64> {
+        let mut plan = self.survey(options)?;
+        self.plan_slack(&mut plan)?;
+        self.check_free_blocks(&plan)?;
+        Ok(plan.claims.total())
+    }
+
     /// As [`FileSystem::scrub`], with options.
     ///
     /// # Errors

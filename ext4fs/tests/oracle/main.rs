@@ -7,6 +7,7 @@
 )]
 
 mod casefold;
+mod check;
 mod common;
 mod corrupt;
 mod directory;
