@@ -37,8 +37,6 @@ pub(crate) const LAYOUTS: &[(&str, &str)] = &[
     ("ext4 with clusters", "-t ext4 -b 1024 -C 16384 -O bigalloc"),
     ("ext4 with clusters of two blocks", "-t ext4 -b 4096 -C 8192 -O bigalloc,quota,inline_data"),
     ("ext4 with casefold", "-t ext4 -b 1024 -O casefold"),
-    ("ext4 with 16 KiB blocks", "-t ext4 -b 16384"),
-    ("ext4 with 64 KiB blocks", "-t ext4 -b 65536 -I 512"),
     ("ext4 with quotas", "-t ext4 -b 1024 -I 256 -O quota,project"),
     ("ext3", "-t ext3 -b 1024"),
     ("ext3 with 4 KiB blocks", "-t ext3 -b 4096 -g 4096"),

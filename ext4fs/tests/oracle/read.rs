@@ -63,6 +63,8 @@ fn rare_features_are_read_and_written() {
     let (folder, source) = (scratch(), scratch());
     fill(source.path());
     for (feature, arguments) in [
+        ("16 KiB blocks", "-t ext4 -b 16384"),
+        ("64 KiB blocks", "-t ext4 -b 65536 -I 512"),
         ("bigalloc", "-t ext4 -b 4096 -O bigalloc"),
         ("ea_inode", "-t ext4 -b 4096 -O ea_inode"),
         ("encrypt", "-t ext4 -b 4096 -O encrypt"),
