@@ -104,11 +104,19 @@ fn data_in(device: &dyn ReadAt) -> u64 {
     data
 }
 
+/// A buffer of `len` bytes that begins where a page does, as those of the peers do.
+fn aligned(room: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    room.resize(len + BLOCK, 1);
+    let start = room.as_ptr().align_offset(BLOCK);
+    &mut room[start..start + len]
+}
+
 fn read(device: &dyn ReadAt, bytes: u64) {
-    let mut buf = vec![1; STEP];
+    let mut room = Vec::new();
+    let buf = aligned(&mut room, STEP);
     timed(bytes, || {
         for at in (0..bytes).step_by(STEP) {
-            device.read_at(at, &mut buf).unwrap();
+            device.read_at(at, buf).unwrap();
             black_box(&buf);
         }
     });
@@ -122,11 +130,12 @@ fn random(device: &dyn ReadAt, bytes: u64, count: u64, threads: u64) {
         std::thread::scope(|scope| {
             for thread in 0..threads {
                 scope.spawn(move || {
-                    let mut buf = vec![1; BLOCK];
+                    let mut room = Vec::new();
+                    let buf = aligned(&mut room, BLOCK);
                     let mut block = thread * (blocks / threads);
                     for _ in 0..count {
                         block = (block + STRIDE) % blocks;
-                        device.read_at(block * BLOCK as u64, &mut buf).unwrap();
+                        device.read_at(block * BLOCK as u64, buf).unwrap();
                         black_box(&buf);
                     }
                 });

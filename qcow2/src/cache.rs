@@ -2,13 +2,15 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Values that one lock guards.
-const WAYS: usize = 8;
+/// Values that one lock guards at most: so many that chance seldom gives a set more keys than it holds while others have room.
+const WAYS: usize = 64;
 
-/// At most about `capacity` values, shared between threads: each key belongs to one of several sets with a lock of its own.
+/// At most `capacity` values, rounded up to whole sets, shared between threads: each key belongs to one of several sets with a lock of its own.
 #[derive(Debug)]
 pub(crate) struct Cache<V> {
     sets: Box<[Mutex<Vec<Held<V>>>]>,
+    /// Values of a set.
+    ways: usize,
 }
 
 #[derive(Debug)]
@@ -19,7 +21,8 @@ struct Held<V> {
 
 impl<V: Clone> Cache<V> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { sets: (0..capacity.div_ceil(WAYS).max(1)).map(|_| Mutex::new(Vec::new())).collect() }
+        let ways = capacity.clamp(1, WAYS);
+        Self { sets: (0..capacity.div_ceil(ways).max(1)).map(|_| Mutex::new(Vec::new())).collect(), ways }
     }
 
     fn set(&self, key: u64) -> &Mutex<Vec<Held<V>>> {
@@ -39,7 +42,7 @@ impl<V: Clone> Cache<V> {
     pub(crate) fn insert(&self, key: u64, value: V) {
         let mut set = self.set(key).lock().unwrap_or_else(PoisonError::into_inner);
         set.retain(|held| held.key != key);
-        if set.len() >= WAYS {
+        if set.len() >= self.ways {
             set.remove(0);
         }
         set.push(Held { key, value });
@@ -56,8 +59,8 @@ mod tests {
 
     #[test]
     fn the_one_used_longest_ago_goes_first() {
-        let cache = Cache::new(1);
-        (0..WAYS as u64).for_each(|key| cache.insert(key, key));
+        let cache = Cache::new(8);
+        (0..8).for_each(|key| cache.insert(key, key));
         assert_eq!(cache.get(0), Some(0));
         cache.insert(100, 100);
         assert_eq!((cache.get(0), cache.get(1), cache.get(2), cache.get(100)), (Some(0), None, Some(2), Some(100)));
