@@ -353,7 +353,7 @@ fn profiles_presets_and_the_report_for_auditors() {
     std::fs::write(
         &profile,
         "preset = \"vagrant\"\noperations = [\"-utmp\"]\ncustomize = [[\"write\", \"/etc/motd:<b>golden\"]]\n\
-         [[operation]]\nname = \"own\"\nremove = [\"/etc/shells\", \"/etc/motd\"]\nempty = [\"/etc/fstab\"]\nwhen = \"/etc/passwd\"\n",
+         [[operation]]\nname = \"own\"\nremove = [\"/etc/shells\"]\nempty = [\"/etc/fstab\"]\nwhen = \"/etc/passwd\"\n",
     )
     .unwrap();
     let page = dir.path().join("report.html");
