@@ -192,7 +192,7 @@ fn dropped_changes_leave_nothing_and_no_change_writes_nothing() {
     assert!(*place.exists.lock().unwrap());
     drop(staged);
     assert!(!*place.exists.lock().unwrap());
-    let staged = Staged::new(device.clone(), IDENTITY, Box::new(place.clone())).unwrap();
+    let staged = Staged::new(device.clone(), IDENTITY, Box::new(place)).unwrap();
     staged.commit().unwrap();
     staged.write_at(50, &initial()[50..9000]).unwrap();
     staged.commit().unwrap();

@@ -57,7 +57,7 @@ fn write_new(
             qcow2::create(&*file, disk, options, &mut |done| progress.set(done)).with_context(writing)?;
         }
         Format::Raw => {
-            write_raw(&*file, disk, Sparse::Blocks(4096), Preallocation::Off, progress).with_context(writing)?;
+            write_raw(&file, disk, Sparse::Blocks(4096), Preallocation::Off, progress).with_context(writing)?;
         }
     }
     progress.finish();

@@ -65,7 +65,7 @@ fn write(disk: &dyn ReadAt, args: &Convert, new: &NewImage, progress: &Progress)
             (Some(0), _) | (None, Preallocation::Full) => Sparse::No,
             (size, _) => Sparse::Blocks(size.unwrap_or(4096)),
         };
-        write_raw(&*file, disk, sparse, new.preallocation, progress).with_context(writing)?;
+        write_raw(&file, disk, sparse, new.preallocation, progress).with_context(writing)?;
         return target.persist();
     }
     if new.backing.is_some() {
