@@ -364,12 +364,12 @@ fn no_root_is_said_with_what_there_is() {
     broken[1024 + 24..1024 + 28].fill(0xff);
     let swap = bench.blank("swap", 4);
     run("mkswap", &[swap.to_str().unwrap()], "");
-    let mut xfs = vec![0; 65536];
-    xfs[..4].copy_from_slice(b"XFSB");
+    let mut btrfs = vec![0; 1 << 20];
+    btrfs[0x10040..0x10048].copy_from_slice(b"_BHRfS_M");
     let script = "label: gpt\nstart=1MiB, size=8MiB\nstart=9MiB, size=8MiB\nstart=17MiB, size=8MiB\n\
                   start=25MiB, size=4MiB\nstart=29MiB, size=4MiB\nstart=33MiB, size=1MiB\n";
     let swap = std::fs::read(swap).unwrap();
-    let disk = bench.disk(40, script, &[(1, &boot), (9, &etc), (17, &broken), (25, &swap), (29, &xfs)]);
+    let disk = bench.disk(40, script, &[(1, &boot), (9, &etc), (17, &broken), (25, &swap), (29, &btrfs)]);
     let error = Guest::open(disk.clone(), &options()).unwrap_err();
     let Error::NoRoot { volumes } = &error else { panic!("{error}") };
     let reasons: Vec<_> = volumes.iter().map(ToString::to_string).collect();
@@ -377,10 +377,10 @@ fn no_root_is_said_with_what_there_is() {
     assert_eq!(reasons[1], "gpt:2 is ext4 with /etc, without os-release and /bin");
     assert!(reasons[2].starts_with("gpt:3 is ext4 that cannot be read: "), "{}", reasons[2]);
     assert_eq!(reasons[3], "gpt:4 is swap");
-    assert_eq!(reasons[4], "gpt:5 is xfs, which is not supported");
+    assert_eq!(reasons[4], "gpt:5 is btrfs, which is not supported");
     assert_eq!(reasons[5], "gpt:6 is nothing that is known");
     let chosen = Guest::open(disk, &OpenOptions { root: Some("gpt:5".to_owned()), ..options() }).unwrap_err();
-    assert_eq!(chosen.to_string(), "no root file system found: gpt:5 is xfs, which is not supported");
+    assert_eq!(chosen.to_string(), "no root file system found: gpt:5 is btrfs, which is not supported");
     let empty = Guest::open(Arc::new(Memory::new(1 << 20)), &options()).unwrap_err();
     assert_eq!(empty.to_string(), "no root file system found: disk is nothing that is known");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use block::{ExtentKind, HostFile, ReadAt, Storage, WriteAt};
+use block::{HostFile, ReadAt, Storage, WriteAt};
 use qcow2::{Compression, CreateOptions, LuksOptions, Preallocation};
 
 use crate::args::{Compress, Format, Seal};
@@ -133,7 +133,8 @@ pub(super) enum Sparse {
     Blocks(u64),
 }
 
-/// Writes the bytes of the disk, leaving holes where it holds nothing.
+/// Writes the bytes of the disk, leaving holes where it holds nothing. Compressed images are read by as many threads as there are
+/// processors.
 pub(super) fn write_raw(
     file: &HostFile,
     device: &dyn ReadAt,
@@ -141,33 +142,54 @@ pub(super) fn write_raw(
     preallocation: Preallocation,
     progress: &Progress,
 ) -> qcow2::Result<()> {
-    const STEP: u64 = 1 << 20;
     file.set_len(device.len())?;
     preallocation.fill(file, 0, device.len())?;
-    let block = match sparse {
-        Sparse::No => STEP,
-        Sparse::Blocks(block) => block.clamp(512, STEP),
-    } as usize;
-    let mut at = 0;
-    let mut buf = vec![0; STEP as usize];
-    while at < device.len() {
-        let extent = device.extent_at(at, STEP.min(device.len() - at))?;
-        let is_data = extent.kind == ExtentKind::Data;
-        if is_data || sparse == Sparse::No {
-            let bytes = &mut buf[..extent.len as usize];
-            if is_data {
-                device.read_at(at, bytes)?;
-            } else {
-                bytes.fill(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut written = 0;
+    qcow2::read_in_order(device, threads, &mut |at, bytes| {
+        match sparse {
+            Sparse::No => {
+                fill(file, written, at)?;
+                file.write_at(at, bytes)?;
             }
-            for (index, part) in bytes.chunks(block).enumerate() {
-                if sparse == Sparse::No || part.iter().any(|&byte| byte != 0) {
-                    file.write_at(at + (index * block) as u64, part)?;
-                }
-            }
+            Sparse::Blocks(block) => write_sparse(file, at, bytes, block.clamp(512, 1 << 20) as usize)?,
         }
-        at += extent.len;
-        progress.set(at);
+        written = at + bytes.len() as u64;
+        progress.set(written);
+        Ok(())
+    })?;
+    if sparse == Sparse::No {
+        fill(file, written, device.len())?;
     }
+    progress.set(device.len());
     Ok(file.flush()?)
+}
+
+/// Writes all but the blocks that are zeros, neighbours together.
+fn write_sparse(file: &HostFile, at: u64, bytes: &[u8], block: usize) -> block::Result<()> {
+    let mut start = 0;
+    while start < bytes.len() {
+        let is_zero = |part: &[u8]| part.iter().all(|&byte| byte == 0);
+        let mut parts = bytes[start..].chunks(block);
+        let zeros: usize = parts.by_ref().take_while(|part| is_zero(part)).map(<[u8]>::len).sum();
+        start += zeros;
+        let data: usize = bytes[start..].chunks(block).take_while(|part| !is_zero(part)).map(<[u8]>::len).sum();
+        if data > 0 {
+            file.write_at(at + start as u64, &bytes[start..start + data])?;
+        }
+        start += data;
+    }
+    Ok(())
+}
+
+/// Writes zeros.
+fn fill(file: &HostFile, start: u64, end: u64) -> block::Result<()> {
+    let zeros = vec![0; (end - start).min(1 << 20) as usize];
+    let mut at = start;
+    while at < end {
+        let len = (end - at).min(1 << 20);
+        file.write_at(at, &zeros[..len as usize])?;
+        at += len;
+    }
+    Ok(())
 }

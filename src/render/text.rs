@@ -49,7 +49,7 @@ pub(crate) fn report(report: &ImageReport, print: &Print, took: Duration) {
     operations_of(report, print);
     let scrubbed = &report.scrubbed;
     if scrubbed.bytes_zeroed > 0 {
-        println!("  {:24} {} that nothing uses any more", "scrubbed", bytes(scrubbed.bytes_zeroed));
+        println!("  {:26} {} that nothing uses any more", "scrubbed", bytes(scrubbed.bytes_zeroed));
     }
     residue(report);
     notes(report);
@@ -71,10 +71,10 @@ fn residue(report: &ImageReport) {
     let Some(residue) = &report.residue_search else { return };
     let searched = format!("{} traces of what was removed, in {}", residue.searched_for, bytes(residue.bytes_searched));
     if residue.found.is_empty() {
-        println!("  {:24} none found of {searched}", "residue");
+        println!("  {:26} none found of {searched}", "residue");
         return;
     }
-    println!("  {:24} {WARNING}{} found{WARNING:#} of {searched}", "residue", residue.found.len());
+    println!("  {:26} {WARNING}{} found{WARNING:#} of {searched}", "residue", residue.found.len());
     for found in &residue.found {
         let places: Vec<_> = found.in_files.iter().map(ToString::to_string).collect();
         let place = match (places.as_slice(), found.disk_offsets.first(), found.host_offsets.first()) {
@@ -116,10 +116,10 @@ pub(crate) fn audit(report: &ImageReport, print: &Print, took: Duration) {
     heading(&report.image, &report.guest);
     operations_of(report, print);
     if report.scrubbed.bytes_zeroed > 0 {
-        println!("  {:24} {} of unused space hold old contents", "scrub", bytes(report.scrubbed.bytes_zeroed));
+        println!("  {:26} {} of unused space hold old contents", "scrub", bytes(report.scrubbed.bytes_zeroed));
     }
     for residue in &report.residue {
-        println!("  {:24} {residue}", "image");
+        println!("  {:26} {residue}", "image");
     }
     notes(report);
     let took = format!("{:.2} s", took.as_secs_f64());
@@ -154,7 +154,7 @@ fn operations_of(report: &ImageReport, print: &Print) {
             *counts.entry(change.action).or_default() += 1;
         }
         let counts: Vec<_> = counts.into_iter().map(|(action, count)| format!("{count} {}", verb(action))).collect();
-        println!("  {:24} {}", operation.name, counts.join(", "));
+        println!("  {:26} {}", operation.name, counts.join(", "));
         if print.verbose > 0 {
             for change in &operation.changes {
                 println!("    {DIM}{:9}{DIM:#} {}", verb(change.action), change.path);
