@@ -18,6 +18,12 @@ pub enum Error {
         /// What is wrong with the backup.
         backup: Corrupt,
     },
+    /// LVM2's metadata are not as they have to be to be changed. Nothing was written.
+    #[error("LVM2 cannot be changed: {0}")]
+    Lvm(String),
+    /// The partition table is not as it has to be to be changed. Nothing was written.
+    #[error("the partition table cannot be changed: {0}")]
+    Table(String),
 }
 
 /// What is wrong with one copy of a GUID partition table.

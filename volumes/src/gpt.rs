@@ -64,7 +64,7 @@ pub(crate) fn read_backup(disk: &dyn ReadAt, sector: u64) -> Result<Result<Gpt, 
     read_copy(disk, sector, last)
 }
 
-fn last_lba(disk: &dyn ReadAt, sector: u64) -> Option<u64> {
+pub(crate) fn last_lba(disk: &dyn ReadAt, sector: u64) -> Option<u64> {
     (disk.len() / sector).checked_sub(1)
 }
 
@@ -117,7 +117,7 @@ fn usable(disk: &dyn ReadAt, sector: u64, header: &GptHeader) -> Result<Range<u6
 }
 
 /// Reads and checks the header at a sector. The outer error is the device's.
-fn read_header(disk: &dyn ReadAt, sector: u64, lba: u64) -> Result<Result<GptHeader, Corrupt>> {
+pub(crate) fn read_header(disk: &dyn ReadAt, sector: u64, lba: u64) -> Result<Result<GptHeader, Corrupt>> {
     let end = disk.len() / sector;
     let Some(offset) = lba.checked_mul(sector).filter(|_| lba > 0 && lba < end) else {
         let expected = format!("a sector from 1 to {}", end.saturating_sub(1));
@@ -154,7 +154,12 @@ fn check_header(bytes: &[u8], offset: u64, lba: u64) -> Result<GptHeader, Corrup
 }
 
 /// Reads and checks the array of entries.
-fn read_entries(disk: &dyn ReadAt, sector: u64, lba: u64, header: &GptHeader) -> Result<Result<Vec<u8>, Corrupt>> {
+pub(crate) fn read_entries(
+    disk: &dyn ReadAt,
+    sector: u64,
+    lba: u64,
+    header: &GptHeader,
+) -> Result<Result<Vec<u8>, Corrupt>> {
     let offset = lba.saturating_mul(sector);
     let wrong = |field, found: u64, expected: String| Ok(Err(Corrupt { offset, field, found, expected }));
     let size = header.size_of_partition_entry.get();

@@ -1,7 +1,7 @@
 //! The structures of partition tables on the disk: UEFI specification 2.10, sections 5.2 (MBR) and 5.3 (GPT).
 
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// One of the four entries of a master boot record, or of an extended boot record.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -29,7 +29,7 @@ pub(crate) struct Mbr {
 }
 
 /// The header of a GUID partition table.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct GptHeader {
     /// `EFI PART`.

@@ -2,7 +2,8 @@
 //!
 //! [`discover`] reads the partition table: GPT (its backup where the primary is damaged), MBR with logical partitions,
 //! or none, when a file system lies straight on the disk; and the LVM2 groups of the physical volumes among them, whose
-//! logical volumes are volumes, too. [`probe`] recognises what a volume holds by its magic numbers. Nothing is written.
+//! logical volumes are volumes, too. [`probe`] recognises what a volume holds by its magic numbers. These write nothing; [`renew_table_ids`] and
+//! [`renew_lvm_uuids`] replace what tells one disk from its clones.
 //!
 //! ```
 //! use block::{Memory, WriteAt};
@@ -37,10 +38,14 @@ mod layout;
 mod lvm2;
 mod mbr;
 mod probe;
+mod renew;
+mod renewed;
 mod volume;
 
 pub use discover::{Layout, Table, discover};
 pub use error::{Error, Result};
-pub use lvm2::{LogicalVolume, MemberVolume, VolumeGroup};
+pub use lvm2::{LogicalVolume, MemberVolume, SEALED, VolumeGroup, renew_lvm_uuids};
 pub use probe::{Content, ContentKind, probe};
+pub use renew::renew_table_ids;
+pub use renewed::RenewedId;
 pub use volume::{Logical, Volume};

@@ -369,3 +369,94 @@ fn the_newest_of_several_copies_counts() {
     );
     assert!(problem(&damaged, "one").is_empty() || problem(&damaged, "one").ends_with(" is missing"));
 }
+
+/// Random bytes that are the same in every run.
+fn numbers() -> impl FnMut(&mut [u8]) {
+    let mut state = 7_u64;
+    move |bytes: &mut [u8]| {
+        for byte in bytes {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (state >> 56) as u8;
+        }
+    }
+}
+
+#[test]
+fn renewed_uuids_are_ones_that_lvm_takes() {
+    let Some(disk) = Disk::new("renewed_uuids_are_ones_that_lvm_takes", &[20, 20]) else { return };
+    disk.vgcreate("vg");
+    disk.lvcreate(&["-l", "6", "-i", "2", "-I", "64", "-n", "striped", "vg"]);
+    disk.lvcreate(&["-l", "3", "-n", "root", "vg", &disk.loops[1]]);
+    disk.lvm(&["vgchange", "--addtag", "site-17", "vg"]);
+    let report = |columns: &str, what: &str| disk.lvm(&[what, "--noheadings", "-o", columns]);
+    let before = [report("lv_name,lv_uuid,lv_size,seg_pe_ranges", "lvs"), report("vg_name,vg_size,vg_tags", "vgs")];
+
+    let device = disk.device();
+    let mut random = numbers();
+    let layout = discover(&device).unwrap();
+    let (group, seqno) = (layout.volume_groups[0].uuid.clone(), layout.volume_groups[0].seqno);
+    let opened = volume(&layout, "lvm:vg/striped").device(device.clone()).unwrap();
+    opened.write_at(123_456, b"what is in it").unwrap();
+    let renewed = volumes::renew_lvm_uuids(&device, &layout, &mut random).unwrap();
+    assert_eq!(renewed.iter().map(|id| id.of.as_str()).collect::<Vec<_>>(), ["lvm:vg", "gpt:1", "gpt:2"]);
+    assert_eq!(renewed[0].old, group);
+
+    // By ourselves, then by LVM2.
+    let layout = discover(&device).unwrap();
+    assert_eq!(layout.warnings, Vec::<String>::new());
+    let found = &layout.volume_groups[0];
+    assert_eq!((&found.uuid, found.seqno, found.description.as_str()), (&renewed[0].new, seqno + 1, volumes::SEALED));
+    let mut read = [0; 13];
+    let opened = volume(&layout, "lvm:vg/striped").device_read_only(device.clone()).unwrap();
+    opened.read_at(123_456, &mut read).unwrap();
+    assert_eq!(&read, b"what is in it");
+    let bytes = block::read_vec(&device, 0, device.len()).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    for old in &renewed {
+        for spelt in [old.old.clone(), old.old.replace('-', "")] {
+            assert!(!text.contains(&spelt), "{spelt} of {}", old.of);
+        }
+    }
+    std::fs::write(&disk.path, &bytes).unwrap();
+    for device in &disk.loops {
+        assert!(Command::new("blockdev").args(["--flushbufs", device]).status().unwrap().success());
+    }
+    disk.lvm(&["vgck", "vg"]);
+    let after = [report("lv_name,lv_uuid,lv_size,seg_pe_ranges", "lvs"), report("vg_name,vg_size,vg_tags", "vgs")];
+    assert_eq!(after, before);
+    assert_eq!(report("vg_uuid", "vgs").trim(), renewed[0].new);
+    let physical = report("pv_uuid", "pvs");
+    assert_eq!(physical.split_whitespace().collect::<Vec<_>>(), [&renewed[1].new, &renewed[2].new]);
+
+    // What was renewed stays as it is, until LVM2 changes the group.
+    assert_eq!(volumes::renew_lvm_uuids(&device, &layout, &mut random).unwrap(), []);
+    disk.lvcreate(&["-l", "1", "-n", "more", "vg"]);
+    let device = disk.device();
+    let layout = discover(&device).unwrap();
+    assert_eq!(volumes::renew_lvm_uuids(&device, &layout, &mut random).unwrap().len(), 3);
+}
+
+#[test]
+fn uuids_of_a_group_that_is_not_whole_stay() {
+    let Some(disk) = Disk::new("uuids_of_a_group_that_is_not_whole_stay", &[20, 20]) else { return };
+    disk.vgcreate("vg");
+    disk.lvcreate(&["-l", "2", "-n", "one", "vg"]);
+    let refused = |device: &Arc<Memory>| {
+        let before = block::read_vec(device, 0, device.len()).unwrap();
+        let layout = discover(device).unwrap();
+        let error = volumes::renew_lvm_uuids(device, &layout, &mut numbers()).unwrap_err().to_string();
+        assert!(block::read_vec(device, 0, device.len()).unwrap() == before, "{error}, but something was written");
+        error
+    };
+    let device = disk.device();
+    let layout = discover(&device).unwrap();
+    device.write_at(layout.volumes[0].start + 4096 + 40, &[1]).unwrap();
+    let error = refused(&device);
+    assert!(error.starts_with("LVM2 cannot be changed: gpt:1: corrupt LVM2 metadata area at byte 4096: "), "{error}");
+    let device = disk.device();
+    device.write_zeroes(layout.volumes[0].start, 4096).unwrap();
+    let error = refused(&device);
+    assert!(error.ends_with(" is missing"), "{error}");
+    disk.lvm(&["vgexport", "vg"]);
+    assert_eq!(refused(&disk.device()), "LVM2 cannot be changed: group vg: the group is exported");
+}

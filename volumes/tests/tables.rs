@@ -239,3 +239,75 @@ fn nothing_is_unused_where_the_table_is_odd() {
     let path = file(&temp, "none", 4 << 20);
     assert!(discover(&device(&path)).unwrap().unused.is_empty());
 }
+
+#[test]
+fn renewed_guids_are_taken_by_sgdisk_and_sfdisk() {
+    if !installed("renewed_guids_are_taken_by_sgdisk_and_sfdisk", &["sfdisk", "sgdisk"]) {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    for (script, prefix) in [(GPT_SCRIPT, "gpt"), ("label: dos\nsize=4MiB, type=83\nsize=8MiB, type=83\n", "mbr")] {
+        let path = file(&temp, prefix, 32 << 20);
+        feed("sfdisk", &["-q", "FILE"], &path, script);
+        let before = discover(&device(&path)).unwrap();
+        let lines_before = dump(&path);
+        let disk = HostFile::open(&path, Access::ReadWrite).unwrap();
+        let mut byte = 1_u8;
+        let mut random = |bytes: &mut [u8]| {
+            bytes.iter_mut().for_each(|one| (*one, byte) = (byte, byte.wrapping_mul(5).wrapping_add(3)))
+        };
+        let renewed = volumes::renew_table_ids(&disk, &before, &mut random).unwrap();
+        disk.flush().unwrap();
+        drop(disk);
+
+        let after = discover(&device(&path)).unwrap();
+        assert_eq!((after.table, &after.warnings), (before.table, &Vec::new()));
+        let text = run("sfdisk", &["--dump", "FILE"], &path).to_ascii_lowercase();
+        assert_eq!(renewed[0].of, "table");
+        assert!(
+            text.contains(&format!("label-id: {}", renewed[0].new))
+                || text.contains(&format!("label-id: 0x{}", renewed[0].new)),
+            "{text}"
+        );
+        assert_eq!(renewed.len(), 1 + before.volumes.len());
+        for ((old, new), id) in before.volumes.iter().zip(&after.volumes).zip(&renewed[1..]) {
+            assert_eq!(
+                (&id.of, Some(&id.old), Some(&id.new)),
+                (&old.name, old.part_uuid.as_ref(), new.part_uuid.as_ref())
+            );
+            assert_ne!(id.old, id.new);
+            assert_eq!(id.old.len(), id.new.len());
+            let same = volumes::Volume { part_uuid: old.part_uuid.clone(), ..new.clone() };
+            assert_eq!(&same, old, "all else is as it was");
+        }
+        for (line, old) in dump(&path).iter().zip(&lines_before) {
+            assert_eq!((line.0, line.1, line.2), (old.0, old.1, old.2));
+        }
+        if prefix == "gpt" {
+            let said = run("sgdisk", &["-v", "FILE"], &path);
+            assert!(said.contains("No problems found"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn guids_of_a_damaged_table_stay() {
+    if !installed("guids_of_a_damaged_table_stay", &["sfdisk"]) {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let path = file(&temp, "disk", 32 << 20);
+    feed("sfdisk", &["-q", "FILE"], &path, GPT_SCRIPT);
+    for (at, copy) in [(512 + 60, "primary"), ((32 << 20) - 512 + 60, "backup")] {
+        let disk = device(&path);
+        disk.write_at(at, &[0xa5; 4]).unwrap();
+        let layout = discover(&disk).unwrap();
+        let before = block::read_vec(&disk, 0, disk.len()).unwrap();
+        let error = volumes::renew_table_ids(&disk, &layout, &mut |_| ()).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("the partition table cannot be changed: its {copy} copy is damaged")),
+            "{error}"
+        );
+        assert!(block::read_vec(&disk, 0, disk.len()).unwrap() == before);
+    }
+}

@@ -22,6 +22,8 @@ pub struct VolumeGroup {
     pub uuid: String,
     /// How often its metadata was changed.
     pub seqno: u64,
+    /// Which command wrote its metadata, in that command's words.
+    pub description: String,
     /// Bytes in an extent.
     pub extent_size: u64,
     /// Its physical volumes.
@@ -58,6 +60,7 @@ pub(crate) struct Group<'a> {
     pub(crate) name: String,
     pub(crate) uuid: String,
     pub(crate) seqno: u64,
+    pub(crate) description: String,
     pub(crate) extent_size: u64,
     pub(crate) members: Vec<MemberVolume>,
     pub(crate) logical: Vec<Logical<'a>>,
@@ -110,6 +113,7 @@ impl<'a> Group<'a> {
             name: text.name.clone(),
             uuid: hyphenate(&text.id),
             seqno: text.seqno,
+            description: text.description.clone(),
             extent_size,
             members: Vec::new(),
             logical: Vec::new(),
@@ -208,6 +212,11 @@ impl<'a> Group<'a> {
             Some(pair) => Err(Corrupt::new(format!("{} and {} share an extent", pair[0].3, pair[1].3))),
             None => Ok(()),
         }
+    }
+
+    /// Why nothing of the group can be used, if so.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// Where a logical volume is, or why it cannot be used.

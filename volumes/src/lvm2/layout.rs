@@ -1,7 +1,7 @@
 //! The structures of LVM2 on the disk: lvm2 `lib/label/label.h` and `lib/format_text/layout.h`. All little-endian.
 
 use zerocopy::byteorder::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The label: at the start of one of the first four sectors.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -37,7 +37,7 @@ pub(crate) struct DiskLocation {
 }
 
 /// The header of a metadata area: its first 512 bytes.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct MdaHeader {
     /// Of what follows, to the end of the 512 bytes.
@@ -54,7 +54,7 @@ pub(crate) struct MdaHeader {
 }
 
 /// Where in a metadata area one version of the text is.
-#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawLocation {
     pub(crate) offset: U64,

@@ -8,6 +8,7 @@ mod layout;
 mod mapping;
 mod physical_volume;
 mod raid;
+mod renew;
 
 use std::collections::HashSet;
 
@@ -16,6 +17,7 @@ use block::ReadAt;
 pub use group::{LogicalVolume, MemberVolume, VolumeGroup};
 pub(crate) use mapping::{Mapped, Mapping};
 use physical_volume::PhysicalVolume;
+pub use renew::{SEALED, renew_lvm_uuids};
 
 use crate::error::Result;
 use crate::probe::{ContentKind, probe};
@@ -112,6 +114,7 @@ fn add_group(disk: &dyn ReadAt, group: group::Group<'_>, found: &mut Found) -> R
         name: group.name,
         uuid: group.uuid,
         seqno: group.seqno,
+        description: group.description,
         extent_size: group.extent_size,
         physical_volumes: group.members,
         logical_volumes,

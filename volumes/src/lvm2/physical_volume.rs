@@ -10,9 +10,9 @@ use crate::error::Result;
 
 /// Where the label may be.
 const LABEL_SECTORS: u64 = 4;
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 /// The header of a metadata area; the ring of texts follows.
-const MDA_HEADER: u64 = 512;
+pub(super) const MDA_HEADER: u64 = 512;
 const MAGIC: &[u8; 16] = b" LVM2 x[5A%r0N*>";
 /// The largest metadata that is read: real ones have some KiB.
 const MAX_TEXT: u64 = 4 << 20;
@@ -42,6 +42,11 @@ pub(crate) struct PhysicalVolume {
     /// Where that starts on the disk, and how long it is.
     pub(crate) start: u64,
     pub(crate) len: u64,
+    /// The sector on it that the label is in, and where in that the header is.
+    pub(super) label_sector: u64,
+    pub(super) header_offset: usize,
+    /// Where on it the metadata areas are, and how long each is.
+    pub(super) areas: Vec<(u64, u64)>,
     texts: Vec<Text>,
 }
 
@@ -52,6 +57,8 @@ pub(crate) struct Text {
     /// 32 characters, without hyphens.
     pub(crate) id: String,
     pub(crate) seqno: u64,
+    /// Which command wrote it.
+    pub(crate) description: String,
     pub(crate) section: Section,
 }
 
@@ -77,13 +84,20 @@ impl PhysicalVolume {
                 volume: volume.name.clone(),
                 start: volume.start,
                 len: volume.len,
+                label_sector: sector,
+                header_offset: label.header_offset,
+                areas: label.metadata_areas,
                 texts: Vec::new(),
             };
             let mut warnings = Vec::new();
-            for (offset, size) in label.metadata_areas {
-                match read_area(device, offset, size)? {
-                    Ok(Some(text)) => physical.texts.push(text),
-                    Ok(None) => {}
+            for &(offset, size) in &physical.areas {
+                let text = match read_area(device, offset, size)? {
+                    Ok(Some(text)) => decode_text(&text).map(Some),
+                    Ok(None) => Ok(None),
+                    Err(corrupt) => Err(corrupt),
+                };
+                match text {
+                    Ok(text) => physical.texts.extend(text),
                     Err(corrupt) => {
                         warnings.push(format!("corrupt LVM2 metadata area at byte {offset}: {corrupt}"));
                     }
@@ -93,10 +107,16 @@ impl PhysicalVolume {
         }
         Ok(Err(complaint))
     }
+
+    /// What finds its extents, under another UUID.
+    pub(super) fn with_id(&self, id: String) -> Self {
+        Self { id, volume: self.volume.clone(), areas: Vec::new(), texts: Vec::new(), ..*self }
+    }
 }
 
 struct Label {
     id: String,
+    header_offset: usize,
     metadata_areas: Vec<(u64, u64)>,
 }
 
@@ -112,7 +132,8 @@ fn decode_label(bytes: &[u8], sector: u64) -> Result<Option<Label>, Corrupt> {
     if sum != label.crc.get() {
         return Err(Corrupt::new(format!("the label's checksum is {:#x}, expected {sum:#x}", label.crc)));
     }
-    let header = usize::try_from(label.offset.get()).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+    let header_offset = usize::try_from(label.offset.get()).unwrap_or(usize::MAX);
+    let header = bytes.get(header_offset..).unwrap_or_default();
     let Ok((header, mut rest)) = PvHeader::ref_from_prefix(header) else {
         return Err(Corrupt::new(format!("the header is at byte {} of the label's sector", label.offset)));
     };
@@ -133,7 +154,7 @@ fn decode_label(bytes: &[u8], sector: u64) -> Result<Option<Label>, Corrupt> {
     }
     let [_, mut metadata_areas] = lists;
     metadata_areas.truncate(MAX_AREAS);
-    Ok(Some(Label { id, metadata_areas }))
+    Ok(Some(Label { id, header_offset, metadata_areas }))
 }
 
 /// The 32 letters and digits of an UUID, with its hyphens or without.
@@ -145,7 +166,7 @@ pub(crate) fn id(text: &[u8]) -> Option<String> {
 }
 
 /// The text that is current in a metadata area; none in one that is not used.
-fn read_area(device: &dyn ReadAt, offset: u64, size: u64) -> Result<Result<Option<Text>, Corrupt>> {
+pub(super) fn read_area(device: &dyn ReadAt, offset: u64, size: u64) -> Result<Result<Option<Vec<u8>>, Corrupt>> {
     if size <= MDA_HEADER || block::Error::check_range(offset, size, device.len()).is_err() {
         return Ok(Err(Corrupt::new(format!("its {size} bytes do not lie on the volume"))));
     }
@@ -184,11 +205,11 @@ fn read_area(device: &dyn ReadAt, offset: u64, size: u64) -> Result<Result<Optio
         let found = location.checksum.get();
         return Ok(Err(Corrupt::new(format!("the text's checksum is {found:#x}, expected {sum:#x}"))));
     }
-    Ok(decode_text(&text).map(Some))
+    Ok(Ok(Some(text)))
 }
 
 /// The text has one section, which is the group, and some lines on how it was written.
-fn decode_text(text: &[u8]) -> Result<Text, Corrupt> {
+pub(super) fn decode_text(text: &[u8]) -> Result<Text, Corrupt> {
     let parsed = config::parse(text)?;
     let mut groups = parsed.sections();
     let Some((name, section)) = groups.next() else { return Err(Corrupt::new("the text holds no group")) };
@@ -204,7 +225,8 @@ fn decode_text(text: &[u8]) -> Result<Text, Corrupt> {
     }
     let id = section.text("id").and_then(|text| id(text.as_bytes()));
     let id = id.ok_or_else(|| Corrupt::new("the group's id is not one of LVM2"))?;
-    Ok(Text { seqno: section.number("seqno")?, name, id, section })
+    let description = parsed.text("description").unwrap_or_default().to_owned();
+    Ok(Text { seqno: section.number("seqno")?, name, id, description, section })
 }
 
 /// Whether a group or a logical volume may be called so.
