@@ -57,6 +57,15 @@ impl FileSystem {
         })
     }
 
+    /// The feature that [`FileSystem::set_uuid`] sets, where it is not set yet. Whatever reads the file system then has to
+    /// know it: GRUB does since 2.12, and those of 2.06 that distributions mended.
+    #[must_use]
+    pub fn uuid_adds_feature(&self) -> Option<&'static str> {
+        let features = self.superblock.features;
+        let adds = features.metadata_csum() && !features.incompat.contains(Incompat::CSUM_SEED);
+        adds.then_some("metadata_csum_seed")
+    }
+
     /// Changes the superblock and every copy of it.
     fn change_all_superblocks(&mut self, change: impl Fn(&mut RawSuperblock)) -> Result<()> {
         let copies: Vec<u32> =

@@ -181,6 +181,14 @@ impl FileSystem for Ext4 {
         Ok(self.0.remove_xattr(number(inode)?, name)?)
     }
 
+    fn set_uuid(&mut self, uuid: uuid::Uuid) -> Result<()> {
+        Ok(self.0.set_uuid(uuid.into_bytes())?)
+    }
+
+    fn uuid_adds_feature(&self) -> Option<&'static str> {
+        self.0.uuid_adds_feature()
+    }
+
     fn scrub(&mut self) -> Result<ScrubReport> {
         Ok(ScrubReport { bytes_zeroed: self.0.scrub()?.bytes_zeroed })
     }

@@ -161,6 +161,13 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug {
     /// Removes an extended attribute; missing is fine.
     fn remove_xattr(&mut self, inode: InodeNumber, name: &[u8]) -> Result<()>;
 
+    /// Gives the file system another UUID, wherever it keeps it.
+    fn set_uuid(&mut self, uuid: uuid::Uuid) -> Result<()>;
+    /// A feature that it gets with another UUID, and that whatever reads it then has to know.
+    fn uuid_adds_feature(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Makes all that the file system does not use read as zeros: free blocks, the journal's old contents, deleted
     /// names and inodes, slack. Bytes that are zero already are not written.
     fn scrub(&mut self) -> Result<ScrubReport>;

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use crate::cache::Cache;
 use crate::error::Context;
+use crate::identity::Storage;
 use crate::mount_table::{Mount, MountTable};
 use crate::outside::Outside;
 use crate::resolve::{Follow, Target};
@@ -23,6 +24,8 @@ pub struct Guest {
     pub(crate) unmounted: Vec<Unmounted>,
     pub(crate) warnings: Vec<String>,
     pub(crate) outside: Vec<Outside>,
+    /// `None` where the caller opened the file systems.
+    pub(crate) storage: Option<Storage>,
     pub(crate) selinux: Policy,
     pub(crate) guessed_labels: bool,
     pub(crate) now: Timestamp,
@@ -85,6 +88,7 @@ impl Guest {
             unmounted: Vec::new(),
             warnings: Vec::new(),
             outside: Vec::new(),
+            storage: None,
             selinux: Policy::default(),
             guessed_labels: false,
             now: Timestamp::default(),

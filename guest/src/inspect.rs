@@ -10,6 +10,7 @@ use crate::error::{NotRoot, Root};
 use crate::ext4::{self, Ext4};
 use crate::fstab::{self, Device, Entry};
 use crate::guest::{Unmounted, VolumeInfo};
+use crate::identity::Storage;
 use crate::outside::Outside;
 use crate::xfs::Xfs;
 use crate::{Error, FileKind, FileSystem, Guest, OperatingSystem, Result, Timestamp};
@@ -128,19 +129,24 @@ fn open(disk: &Disk, options: &OpenOptions) -> Result<Guest> {
     };
     let mut guest = Guest::with_root(all[root].open(disk, options.now)?, all[root].volume.name.clone());
     guest.now = options.now;
-    guest.warnings = layout.warnings;
+    guest.warnings = layout.warnings.clone();
     if let Some(reason) = not_a_root(&guest)? {
         guest.warnings.push(format!("{} was chosen as root: {reason}", all[root].volume.name));
     }
     mount_all(&mut guest, disk, &all, &layout.volume_groups, root, options.now)?;
     guest.os = OperatingSystem::read(&guest)?;
-    guest.outside = outside(disk, &all, layout.unused)?;
+    guest.outside = outside(disk, &all, &layout.unused)?;
     guest.volumes = all.into_iter().map(describe).collect();
+    let disk = match disk {
+        Disk::ReadWrite(disk) => Some(Arc::clone(disk)),
+        Disk::ReadOnly(_) => None,
+    };
+    guest.storage = Some(Storage { disk, layout });
     Ok(guest)
 }
 
 /// Swap volumes and unpartitioned space, where they can be written.
-fn outside(disk: &Disk, all: &[Found], unused: Vec<Range<u64>>) -> Result<Vec<Outside>> {
+fn outside(disk: &Disk, all: &[Found], unused: &[Range<u64>]) -> Result<Vec<Outside>> {
     let Disk::ReadWrite(disk) = disk else { return Ok(Vec::new()) };
     let mut outside = Vec::new();
     for found in all {

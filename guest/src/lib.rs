@@ -43,6 +43,7 @@ mod file_system;
 mod fstab;
 mod glob;
 mod guest;
+mod identity;
 mod inspect;
 mod look;
 pub mod memory;
@@ -61,9 +62,11 @@ pub use file_system::{
     DirEntry, FileKind, FileSystem, InodeNumber, Metadata, NewNode, Ownership, ScrubReport, Timestamp,
 };
 pub use guest::{Guest, Unmounted, VolumeInfo};
+pub use identity::UuidHolder;
 pub use inspect::OpenOptions;
 pub use look::MAX_TEXT;
 pub use mount_table::Mount;
 pub use os_release::OperatingSystem;
 pub use selinux::Selinux;
+pub use volumes::{RenewedId, VolumeGroup};
 pub use walk::Walk;

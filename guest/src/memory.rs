@@ -81,9 +81,11 @@ impl MemoryFileSystem {
         }
     }
 
-    /// Sets the UUID.
-    pub fn set_uuid(&mut self, uuid: Option<uuid::Uuid>) {
-        self.uuid = uuid;
+    /// Says which UUID it has.
+    #[must_use]
+    pub fn with_uuid(mut self, uuid: uuid::Uuid) -> Self {
+        self.uuid = Some(uuid);
+        self
     }
 
     /// Sets the label.
@@ -467,6 +469,11 @@ impl FileSystem for MemoryFileSystem {
     }
 
     /// There is no disk below: what was removed is gone already.
+    fn set_uuid(&mut self, uuid: uuid::Uuid) -> Result<()> {
+        self.uuid = Some(uuid);
+        Ok(())
+    }
+
     fn scrub(&mut self) -> Result<ScrubReport> {
         Ok(ScrubReport::default())
     }

@@ -73,6 +73,10 @@ impl MountTable {
         self.file_systems[location.mount].as_ref()
     }
 
+    pub(crate) fn file_systems(&self) -> impl Iterator<Item = (&Mount, &dyn FileSystem)> {
+        self.mounts.iter().zip(self.file_systems.iter().map(AsRef::as_ref))
+    }
+
     pub(crate) fn file_systems_mut(&mut self) -> impl Iterator<Item = (&Mount, &mut Box<dyn FileSystem>)> {
         self.mounts.iter().zip(self.file_systems.iter_mut())
     }

@@ -19,6 +19,10 @@ const SIGNATURES_LEN: usize = 2 * SIGNATURE_LEN;
 const SIGNATURES: [&[u8; SIGNATURE_LEN]; 2] = [b"SWAPSPACE2", b"SWAP-SPACE"];
 /// What stands there while a suspended system is in the swap space (Linux `kernel/power/swap.c`, uswsusp, tuxonice).
 const SUSPENDED: [&[u8]; 4] = [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
+/// Where version and UUID are in a header, whatever the guest's pages are (Linux `include/linux/swap.h`, `union
+/// swap_header`).
+pub(crate) const SWAP_VERSION: u64 = 1024;
+pub(crate) const SWAP_UUID: u64 = 1036;
 /// Where swap files are, besides those that fstab names.
 const USUAL_FILES: [&[u8]; 3] = [b"/swapfile", b"/swap.img", b"/swap/swapfile"];
 

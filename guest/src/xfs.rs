@@ -176,6 +176,10 @@ impl FileSystem for Xfs {
         Ok(self.0.remove_xattr(inode.0, name)?)
     }
 
+    fn set_uuid(&mut self, uuid: uuid::Uuid) -> Result<()> {
+        Ok(self.0.set_uuid(uuid.into_bytes())?)
+    }
+
     fn scrub(&mut self) -> Result<ScrubReport> {
         Ok(ScrubReport { bytes_zeroed: self.0.scrub()?.bytes_zeroed })
     }

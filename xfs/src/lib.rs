@@ -39,6 +39,7 @@ mod file_system;
 mod file_write;
 mod fork;
 mod group;
+mod identity;
 mod inode;
 mod inode_table;
 mod limits;

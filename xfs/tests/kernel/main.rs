@@ -8,5 +8,6 @@
 )]
 
 mod common;
+mod identity;
 mod read;
 mod write;
