@@ -129,6 +129,12 @@ pub(crate) struct Seal {
     /// Write OUT without encryption where IMAGE is encrypted; otherwise it is encrypted with the same passphrase
     #[arg(long, requires = "output")]
     pub(crate) decrypt: bool,
+    /// Line for the host's bash, run in a copy of the guest's files whose changes are taken over (may be repeated)
+    #[arg(long, value_name = "SCRIPT")]
+    pub(crate) script: Vec<String>,
+    /// Folder for that copy, empty, as an absolute path
+    #[arg(long, value_name = "DIR", requires = "script")]
+    pub(crate) scriptdir: Option<PathBuf>,
     /// Do everything but write: the report is exact
     #[arg(short = 'n', long, alias = "dryrun")]
     pub(crate) dry_run: bool,

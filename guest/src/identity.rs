@@ -121,7 +121,7 @@ impl Guest {
     /// # Errors
     /// [`Error::Volumes`], before anything is written, where they cannot be changed.
     pub fn renew_lvm_uuids(&mut self, random: &mut dyn FnMut(&mut [u8])) -> Result<Vec<RenewedId>> {
-        self.renew(&mut |disk, layout| volumes::renew_lvm_uuids(disk, layout, random))
+        self.renew(|disk, layout| volumes::renew_lvm_uuids(disk, layout, random))
     }
 
     /// Gives the partition table new identities: [`volumes::renew_table_ids`].
@@ -129,12 +129,12 @@ impl Guest {
     /// # Errors
     /// [`Error::Volumes`], before anything is written, where they cannot be changed.
     pub fn renew_table_ids(&mut self, random: &mut dyn FnMut(&mut [u8])) -> Result<Vec<RenewedId>> {
-        self.renew(&mut |disk, layout| volumes::renew_table_ids(disk, layout, random))
+        self.renew(|disk, layout| volumes::renew_table_ids(disk, layout, random))
     }
 
     fn renew(
         &mut self,
-        renew: &mut dyn FnMut(&dyn WriteAt, &Layout) -> volumes::Result<Vec<RenewedId>>,
+        renew: impl FnOnce(&dyn WriteAt, &Layout) -> volumes::Result<Vec<RenewedId>>,
     ) -> Result<Vec<RenewedId>> {
         let Some(storage) = &mut self.storage else { return Ok(Vec::new()) };
         let Some(disk) = &storage.disk else {
@@ -154,6 +154,12 @@ impl Guest {
         Ok(renewed)
     }
 
+    /// What tells the disk's partitions apart, as `/dev/disk/by-partuuid` spells it.
+    pub fn partition_uuids(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.storage.iter().flat_map(|storage| &storage.layout.volumes);
+        volumes.filter_map(|volume| volume.part_uuid.as_deref())
+    }
+
     /// The volumes with a FAT file system, which is where firmware looks for boot loaders. They are not mounted.
     pub fn vfat_volumes(&self) -> impl Iterator<Item = &str> {
         let vfat = ContentKind::Vfat.name();
@@ -166,7 +172,7 @@ impl Guest {
     /// [`Error::NoSuchVolume`]; what the disk says.
     pub fn count_in_volume(&self, volume: &str, texts: &[&str]) -> Result<u64> {
         let mut count = 0;
-        self.search_volume(volume, texts, &mut |_, _, _| {
+        self.search_volume(volume, texts, |_, _, _| {
             count += 1;
             Ok(())
         })?;
@@ -188,7 +194,7 @@ impl Guest {
         let by_old: HashMap<&str, &str> = texts.iter().map(|(old, new)| (old.as_str(), new.as_str())).collect();
         let olds: Vec<&str> = by_old.keys().copied().collect();
         let mut count = 0;
-        self.search_volume(volume, &olds, &mut |device, offset, found| {
+        self.search_volume(volume, &olds, |device, offset, found| {
             if let Some(new) = std::str::from_utf8(found).ok().and_then(|found| by_old.get(found)) {
                 device.write_at(offset, new.as_bytes())?;
                 count += 1;
@@ -203,7 +209,7 @@ impl Guest {
         &self,
         volume: &str,
         texts: &[&str],
-        visit: &mut dyn FnMut(&dyn WriteAt, u64, &[u8]) -> Result<()>,
+        mut visit: impl FnMut(&dyn WriteAt, u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let found = self.volumes.iter().find(|info| info.name == volume);
         let disk = self.storage.as_ref().and_then(|storage| storage.disk.as_ref());

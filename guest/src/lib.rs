@@ -68,5 +68,5 @@ pub use look::MAX_TEXT;
 pub use mount_table::Mount;
 pub use os_release::OperatingSystem;
 pub use selinux::Selinux;
-pub use volumes::{RenewedId, VolumeGroup};
+pub use volumes::{RenewedId, SEALED as SEALED_GROUP, VolumeGroup};
 pub use walk::Walk;

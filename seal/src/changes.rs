@@ -154,6 +154,11 @@ impl<'a> Changes<'a> {
         }
     }
 
+    /// The contents of a regular file that was looked at.
+    pub(crate) fn read_all(&self, path: &[u8]) -> Result<Vec<u8>> {
+        self.guest.read(path).map_err(|source| self.failed(source))
+    }
+
     /// As [`Changes::read_text`], but only the first `limit` bytes, so that no length is too much.
     pub(crate) fn read_start(&self, path: &[u8], limit: usize) -> Result<Vec<u8>> {
         let mut start = vec![0; limit];
@@ -330,6 +335,37 @@ impl<'a> Changes<'a> {
             self.record(path, action, old.len() as u64);
         }
         Ok(())
+    }
+
+    /// Gives what is on a volume another UUID. What names it is not looked at.
+    pub(crate) fn set_uuid(&mut self, volume: &str, uuid: uuid::Uuid) -> Result<()> {
+        self.guest.set_uuid(volume, uuid).map_err(|source| self.failed(source))?;
+        self.record_volume(volume, 16);
+        Ok(())
+    }
+
+    /// Whether the guest had a devices file of LVM2 before any operation.
+    pub(crate) fn had_devices_file(&self) -> bool {
+        self.ledger.had_devices_file
+    }
+
+    /// Replaces texts in a volume that is not mounted, in place.
+    pub(crate) fn replace_in_volume(&mut self, volume: &str, texts: &[(String, String)]) -> Result<()> {
+        let count = self.guest.replace_in_volume(volume, texts).map_err(|source| self.failed(source))?;
+        if count > 0 {
+            self.record_volume(volume, count);
+        }
+        Ok(())
+    }
+
+    /// Notes that something on a volume, outside its files, was replaced.
+    pub(crate) fn record_volume(&mut self, volume: &str, bytes: u64) {
+        self.record(volume.as_bytes().to_vec(), Action::Replaced, bytes);
+    }
+
+    /// Notes an ID that is to be found nowhere any more.
+    pub(crate) fn note_id(&mut self, of: &str, id: &str) {
+        self.ledger.traces.add_id(of, id);
     }
 
     /// Creates a regular file where nothing is yet, with the directories that lead to it.

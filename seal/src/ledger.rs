@@ -12,6 +12,8 @@ use crate::traces::{Edit, Traces};
 pub(crate) struct Ledger {
     /// Home directories as `/etc/passwd` had them before any operation.
     pub(crate) homes: Vec<Vec<u8>>,
+    /// Whether there was a devices file of LVM2 before any operation.
+    pub(crate) had_devices_file: bool,
     pub(crate) warnings: Vec<String>,
     pub(crate) notes: Vec<String>,
     /// What is to be found nowhere any more.

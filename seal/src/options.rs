@@ -1,5 +1,7 @@
 //! What a caller chooses besides the operations.
 
+use std::path::PathBuf;
+
 use crate::{CustomOperation, Customization, PasswordCrypto};
 
 /// What a caller chooses besides the operations.
@@ -19,6 +21,10 @@ pub struct Options {
     pub machine_id: MachineId,
     /// Operations that a profile defines; they come after all others but `log-sweep` and `customize`.
     pub custom_operations: Vec<CustomOperation>,
+    /// Programs of the host that operation `script` runs on a copy of the guest's files: lines for bash.
+    pub scripts: Vec<String>,
+    /// The folder of the host for that copy, absolute and empty; `None`: one that is made, and goes.
+    pub script_folder: Option<PathBuf>,
     /// What operation `customize` does, in this order; passwords are set at the end.
     pub customizations: Vec<Customization>,
     /// How passwords are hashed; `None`: as the guest itself would, and by SHA-512 where that cannot be told.
@@ -34,6 +40,8 @@ impl Default for Options {
             accounts: Accounts::default(),
             machine_id: MachineId::default(),
             custom_operations: Vec::new(),
+            scripts: Vec::new(),
+            script_folder: None,
             customizations: Vec::new(),
             password_crypto: None,
         }

@@ -21,6 +21,10 @@ fn place(name: &str) -> u8 {
     match name {
         "log-sweep" => 1,
         "customize" => 2,
+        // Outside all file systems, once nothing in them changes any more but what names these.
+        "disk-guids" | "fs-uuids" => 3,
+        // Logical volumes hold file systems.
+        "lvm-uuids" => 4,
         _ => 0,
     }
 }
@@ -52,11 +56,13 @@ const VIRT_SYSPREP: &[&str] = &[
     "dovecot-data",
     "firewall-rules",
     "flag-reconfiguration",
+    "fs-uuids",
     "ipa-client",
     "kerberos-data",
     "kerberos-hostkeytab",
     "logfiles",
     "lvm-system-devices",
+    "lvm-uuids",
     "machine-id",
     "mail-spool",
     "net-hostname",
@@ -71,6 +77,7 @@ const VIRT_SYSPREP: &[&str] = &[
     "rhn-systemid",
     "rpm-db",
     "samba-db-log",
+    "script",
     "smolt-uuid",
     "ssh-hostkeys",
     "ssh-userdir",
@@ -90,9 +97,10 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_in_order() {
-        let [others @ .., sweep, last] = operations() else { panic!("there are more than two") };
+        let (others, last) = operations().split_at(operations().len() - 5);
         assert!(others.windows(2).all(|pair| pair[0].name < pair[1].name));
-        assert_eq!((sweep.name, last.name), ("log-sweep", "customize"));
+        let last: Vec<_> = last.iter().map(|operation| operation.name).collect();
+        assert_eq!(last, ["log-sweep", "customize", "disk-guids", "fs-uuids", "lvm-uuids"]);
         assert_eq!(operation("machine-id").unwrap().name, "machine-id");
         assert!(operation("nonsense").is_none());
     }
@@ -118,7 +126,8 @@ mod tests {
                 assert!(!writes || operation.perform.is_some(), "{}", operation.name);
             }
             assert!(
-                (!operation.steps.is_empty() || operation.name == "customize") && !operation.about.is_empty(),
+                (!operation.steps.is_empty() || matches!(operation.name, "customize" | "script"))
+                    && !operation.about.is_empty(),
                 "{}",
                 operation.name
             );

@@ -53,6 +53,7 @@ pub fn run_with_progress(
     }
     let mut ledger = Ledger::default();
     ledger.homes = homes(guest, &mut ledger)?;
+    ledger.had_devices_file = guest.stat(DEVICES_FILE).is_ok_and(|found| found.is_some());
     reach::check_mounts(guest, guest.unmounted(), selection.operations(), options, &mut ledger)?;
 
     if !suspended.is_empty() {
@@ -144,4 +145,6 @@ fn homes(guest: &Guest, ledger: &mut Ledger) -> Result<Vec<Vec<u8>>> {
     Ok(homes)
 }
 
+/// lvmdevices(8).
+const DEVICES_FILE: &[u8] = b"/etc/lvm/devices/system.devices";
 const PASSWD: &[u8] = b"/etc/passwd";

@@ -70,16 +70,6 @@ pub enum SelectionError {
         /// The name.
         name: String,
     },
-    /// The operation is one of virt-sysprep's that goldenseal does not have.
-    #[error("{option}: '{name}' is an operation of virt-sysprep that goldenseal does not have: {instead}")]
-    NotBuilt {
-        /// The option that it was given to.
-        option: &'static str,
-        /// The name.
-        name: String,
-        /// What there is in its place.
-        instead: &'static str,
-    },
 }
 
 impl Selection {
@@ -106,7 +96,6 @@ impl Selection {
     /// What a command line selects, its arguments in their order; [`Selection::defaults`] if there are none.
     ///
     /// The first `--operations` begins with nothing selected, unless it follows an `--enable`, whose list it changes.
-    /// An operation of virt-sysprep that is not here may be taken away, since that is what is so, but not added.
     ///
     /// # Errors
     /// [`SelectionError`], for the first argument that is wrong.
@@ -135,9 +124,7 @@ impl Selection {
                         chosen.names.retain(|name| !defaults.contains(name));
                     }
                     (Argument::Operations(_), _, Some(name)) => {
-                        if !NOT_BUILT.iter().any(|(not_built, _)| *not_built == name) {
-                            chosen.names.remove(known(option, name)?);
-                        }
+                        chosen.names.remove(known(option, name)?);
                     }
                     (_, name, _) => {
                         chosen.names.insert(known(option, name)?);
@@ -176,22 +163,9 @@ impl Default for Selection {
 
 /// The operation's name, as the registry has it.
 fn known(option: &'static str, name: &str) -> Result<&'static str, SelectionError> {
-    if let Some(operation) = crate::operation(name) {
-        return Ok(operation.name);
-    }
-    let name = name.to_owned();
-    match NOT_BUILT.iter().find(|(not_built, _)| *not_built == name) {
-        Some((_, instead)) => Err(SelectionError::NotBuilt { option, name, instead }),
-        None => Err(SelectionError::Unknown { option, name }),
-    }
+    let operation = crate::operation(name);
+    operation.map(|one| one.name).ok_or_else(|| SelectionError::Unknown { option, name: name.to_owned() })
 }
-
-/// virt-sysprep's operations that are not here, and why.
-const NOT_BUILT: &[(&str, &str)] = &[
-    ("fs-uuids", "the UUIDs of file systems stay as they are"),
-    ("lvm-uuids", "the UUIDs of LVM2 stay as they are"),
-    ("script", "no program is run on the guest's files"),
-];
 
 #[cfg(test)]
 mod tests {
@@ -211,7 +185,14 @@ mod tests {
         let sysprep: Vec<_> = off.iter().filter(|name| crate::is_of_virt_sysprep(name)).collect();
         assert_eq!(
             sysprep,
-            [&"ca-certificates", &"firewall-rules", &"flag-reconfiguration", &"kerberos-data", &"user-account"]
+            [
+                &"ca-certificates",
+                &"firewall-rules",
+                &"flag-reconfiguration",
+                &"kerberos-data",
+                &"user-account",
+                &"fs-uuids"
+            ]
         );
         assert_eq!(Selection::from_arguments(&[]).unwrap(), Selection::defaults());
         assert_eq!(Selection::all().operations().count(), Selection::defaults().operations().count() + off.len());
@@ -228,7 +209,7 @@ mod tests {
             operations_of(&["all,-defaults"]).unwrap().len(),
             Selection::all().operations().filter(|one| !one.enabled).count()
         );
-        let without = operations_of(&["defaults,-tmp-files,-lvm-uuids"]).unwrap();
+        let without = operations_of(&["defaults,-tmp-files"]).unwrap();
         assert_eq!(without.len(), Selection::defaults().operations().count() - 1);
         assert_eq!(operations_of(&["user-account,all"]).unwrap().len(), crate::operations().len());
     }
@@ -263,9 +244,5 @@ mod tests {
             error(&[Argument::Enable("no\u{301}pe")]).to_string(),
             "--enable: 'no\u{301}pe' is not a known operation"
         );
-        for name in ["script", "fs-uuids", "lvm-uuids"] {
-            let error = error(&[Argument::Operations(name)]);
-            assert!(matches!(error, SelectionError::NotBuilt { .. }), "{name}: {error}");
-        }
     }
 }

@@ -55,6 +55,11 @@ impl Traces {
         }
     }
 
+    /// An ID that something on the disk had.
+    pub(crate) fn add_id(&mut self, of: &str, id: &str) {
+        self.add(of.as_bytes(), id.as_bytes());
+    }
+
     /// The lines that an edit takes out of a file.
     pub(crate) fn add_edit(&mut self, path: &[u8], old: &[u8], new: &[u8]) {
         let kept: HashSet<_> = text::lines(new).collect();

@@ -21,6 +21,13 @@ pub(crate) fn run(args: &Seal) -> Result<ExitCode> {
     let selection = selection(&args.select)?;
     let mut options = options(&args.select, Some(&args.customize))?;
     options.forget_suspended = args.hibernation == Hibernation::Discard;
+    if args.dry_run && !args.script.is_empty() {
+        // What it does to the host cannot be taken back.
+        render::text::warning("a dry run runs no script");
+    } else {
+        options.scripts.clone_from(&args.script);
+        options.script_folder.clone_from(&args.scriptdir);
+    }
     if args.output.is_some() && args.images.len() > 1 {
         return Err(Usage("-o takes one image".to_owned()).into());
     }

@@ -32,27 +32,11 @@ pub(super) struct Arguments {
     pub(super) customize: Customize,
     pub(super) keep_accounts: Vec<String>,
     pub(super) remove_accounts: Vec<String>,
+    pub(super) scripts: Vec<String>,
+    pub(super) script_folder: Option<PathBuf>,
     pub(super) dry_run: bool,
     pub(super) quiet: bool,
     pub(super) verbose: bool,
-}
-
-impl Arguments {
-    /// Whether an operation that has nothing to do here is enabled: it is by default.
-    pub(super) fn enables(&self, name: &str) -> bool {
-        let mut enabled = self.selection.is_empty();
-        for (_, list) in &self.selection {
-            for word in list.split(',') {
-                match word.strip_prefix('-') {
-                    Some("all" | "defaults") => enabled = false,
-                    Some(removed) if removed == name => enabled = false,
-                    None if word == "all" || word == "defaults" || word == name => enabled = true,
-                    _ => {}
-                }
-            }
-        }
-        enabled
-    }
 }
 
 /// Options of the tools besides the customize options: name, whether it has an argument, and which tools have it.
@@ -120,6 +104,7 @@ pub(super) fn parse(tool: Tool, words: &[String]) -> Result<Parsed> {
     let mut given = Vec::new();
     let mut crypto = None;
     let (mut keep_accounts, mut remove_accounts) = (Vec::new(), Vec::new());
+    let (mut scripts, mut script_folder) = (Vec::new(), None);
     let (mut dry_run, mut quiet, mut verbose) = (false, false, false);
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -169,9 +154,11 @@ pub(super) fn parse(tool: Tool, words: &[String]) -> Result<Parsed> {
             "password-crypto" => crypto = Some(PasswordCrypto::parse(&value).map_err(error)?),
             "quiet" => quiet = true,
             "verbose" => verbose = true,
-            "script" | "scriptdir" => {
-                return Err(error("--script: no program is run on the guest's files here".to_owned()));
+            "script" => scripts.push(value),
+            "scriptdir" if script_folder.is_some() => {
+                return Err(error("--scriptdir cannot be used more than once".to_owned()));
             }
+            "scriptdir" => script_folder = Some(PathBuf::from(value)),
             // What is for an appliance, a terminal or a key means nothing here.
             _ if OPTIONS.iter().any(|(known, ..)| *known == name) => {}
             _ => given.push((name, value)),
@@ -190,7 +177,18 @@ pub(super) fn parse(tool: Tool, words: &[String]) -> Result<Parsed> {
         (false, Some(_)) => return Err(error("you cannot give -a and -d options together".to_owned())),
     };
     let customize = Customize::new(given, crypto);
-    Ok(Parsed::Run(Arguments { disks, selection, customize, keep_accounts, remove_accounts, dry_run, quiet, verbose }))
+    Ok(Parsed::Run(Arguments {
+        disks,
+        selection,
+        customize,
+        keep_accounts,
+        remove_accounts,
+        scripts,
+        script_folder,
+        dry_run,
+        quiet,
+        verbose,
+    }))
 }
 
 /// The option that a name stands for, and whether it takes an argument.
@@ -214,16 +212,9 @@ fn known(tool: Tool, name: &str) -> Result<(&'static str, bool)> {
 
 /// As virt-sysprep lists them.
 pub(super) fn list_operations() -> String {
-    let others = [
-        ("fs-uuids", false, "Change filesystem UUIDs"),
-        ("lvm-uuids", true, "Change LVM2 PV and VG UUIDs"),
-        ("script", true, "Run arbitrary scripts against the guest"),
-    ];
     let ours = seal::operations().iter().filter(|operation| seal::is_of_virt_sysprep(operation.name));
-    let ours = ours.map(|operation| (operation.name, operation.enabled, operation.heading));
-    let mut all: Vec<_> = ours.chain(others).collect();
+    let mut all: Vec<_> = ours.map(|operation| (operation.name, operation.enabled, operation.heading)).collect();
     all.sort_unstable();
-    all.dedup_by_key(|operation| operation.0);
     let lines: Vec<_> = all
         .iter()
         .map(|(name, enabled, heading)| format!("{name} {} {heading}", if *enabled { '*' } else { ' ' }))
@@ -268,7 +259,8 @@ mod tests {
         assert!(matches!(&read.disks, Disks::Files(files) if files == &[(PathBuf::from("a.img"), Some(Format::Raw))]));
         assert_eq!(read.selection, [(false, "defaults,-utmp".to_owned())]);
         assert_eq!(read.customize.customizations().unwrap().len(), 1);
-        assert!(read.enables("script") && !arguments("-a x --enable utmp").enables("script"));
+        let read = arguments("-a x --script ./one --script=two --scriptdir /mnt");
+        assert_eq!((read.scripts.len(), read.script_folder), (2, Some(PathBuf::from("/mnt"))));
     }
 
     #[test]

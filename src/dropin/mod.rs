@@ -82,26 +82,25 @@ fn run_with(tool: Tool, arguments: &Arguments) -> Result<()> {
         allow_unmounted: true,
         scrub: tool == Tool::VirtSysprep,
         accounts: Accounts { keep: arguments.keep_accounts.clone(), remove: arguments.remove_accounts.clone() },
+        scripts: if arguments.dry_run { Vec::new() } else { arguments.scripts.clone() },
+        script_folder: arguments.script_folder.clone(),
         customizations: arguments.customize.customizations()?,
         password_crypto: arguments.customize.password_crypto(),
         ..Options::default()
     };
     let messages = Messages::new(arguments.quiet, Instant::now());
+    if arguments.dry_run && !arguments.scripts.is_empty() {
+        render::text::tool_error(&format!("{}: warning: a dry run runs no script", tool.name()));
+    }
     messages.say("Examining the guest ...");
     let open = Open::of_format(*format);
     let disk = Disk::open(image, &open, !arguments.dry_run)?;
     refuse_what_keeps_secrets(tool, &disk)?;
     let open = OpenOptions { root: None, read_only: false, now: now() };
     let mut guest = Guest::open(disk.device(), &open).with_context(|| format!("{}", image.display()))?;
-    let mut after_ssh = false;
     let report = seal::run_with_progress(&mut guest, &selection, &options, &mut |progress| {
         if let Progress::Operation(operation) = progress {
             if tool == Tool::VirtSysprep {
-                // It has an operation here that has nothing to do unless it is told what.
-                if !after_ssh && operation.name > "script" && arguments.enables("script") {
-                    messages.say("Performing \"script\" ...");
-                    after_ssh = true;
-                }
                 messages.say(&format!("Performing \"{}\" ...", operation.name));
             }
             if operation.name == "customize" {
@@ -115,9 +114,6 @@ fn run_with(tool: Tool, arguments: &Arguments) -> Result<()> {
             }
         }
     })?;
-    if tool == Tool::VirtSysprep && arguments.enables("lvm-uuids") {
-        messages.say("Performing \"lvm-uuids\" ...");
-    }
     for warning in guest.warnings().iter().chain(&report.warnings) {
         render::text::tool_error(&format!("{}: warning: {warning}", tool.name()));
     }
@@ -160,16 +156,10 @@ fn selection(tool: Tool, arguments: &Arguments) -> Result<Selection> {
     if tool == Tool::VirtCustomize {
         return Ok(Selection::from_arguments(&[Argument::Enable("customize")])?);
     }
-    let lists: Vec<_> = arguments.selection.iter().map(|(enable, list)| (*enable, without_foreign(list))).collect();
-    let given: Vec<_> = lists
+    let given: Vec<_> = arguments
+        .selection
         .iter()
         .map(|(enable, list)| if *enable { Argument::Enable(list) } else { Argument::Operations(list) })
         .collect();
     Ok(Selection::from_arguments(&given)?.of_virt_sysprep())
-}
-
-/// A list of operations without those that have nothing to do here.
-fn without_foreign(list: &str) -> String {
-    let names: Vec<_> = list.split(',').filter(|name| !matches!(*name, "script" | "lvm-uuids")).collect();
-    if names.is_empty() { "-utmp".to_owned() } else { names.join(",") }
 }

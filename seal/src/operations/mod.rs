@@ -5,18 +5,23 @@ mod boot_entry_token;
 mod ca_certificates;
 mod cron_spool;
 mod customize;
+mod disk_guids;
 mod flag_reconfiguration;
+mod fs_uuids;
 mod ifcfg;
 mod ipa_client;
 mod line_edits;
 mod log_sweep;
+mod lvm_uuids;
 mod machine_id;
 mod net_hostname;
 mod net_hwaddr;
 mod net_netplan;
 mod net_networkd;
 mod net_nmconn;
+mod new_ids;
 mod pacct_log;
+mod script;
 mod ssh_hostkeys;
 mod state_table;
 mod storage_ids;
@@ -37,13 +42,17 @@ pub(crate) static WITH_LOGIC: &[&Operation] = &[
     &ca_certificates::OPERATION,
     &cron_spool::OPERATION,
     &customize::OPERATION,
+    &disk_guids::OPERATION,
     &flag_reconfiguration::OPERATION,
+    &fs_uuids::OPERATION,
     &ipa_client::OPERATION,
+    &lvm_uuids::OPERATION,
     &machine_id::OPERATION,
     &net_hostname::OPERATION,
     &net_hwaddr::OPERATION,
     &net_nmconn::OPERATION,
     &pacct_log::OPERATION,
+    &script::OPERATION,
     &ssh_hostkeys::OPERATION,
     &user_account::OPERATION,
     &boot_entry_token::OPERATION,

@@ -23,7 +23,7 @@ fn every_operation_is_in_the_document_and_as_json() {
         assert!(document.contains(&format!("\n## {}\n", operation.name)));
         let json = serde_json::to_value(operation).unwrap();
         assert_eq!(json["name"], operation.name);
-        assert!(operation.name == "customize" || json["steps"][0]["patterns"][0].is_string());
+        assert!(matches!(operation.name, "customize" | "script") || json["steps"][0]["patterns"][0].is_string());
         assert!(json.get("perform").is_none());
     }
 }
