@@ -1,11 +1,12 @@
 //! An image on the host, as a disk that a guest is looked for on.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use block::{Access, HostFile, LogFile, Overlay, ReadAt, Staged, WriteAt};
-use qcow2::{Backing, Committed, Image, Transaction};
+use qcow2::{Backing, Committed, Image, MappedKind, Transaction};
 
 use crate::args::{Format, Open};
 use crate::secret::Passphrases;
@@ -49,6 +50,28 @@ impl Disk {
             Self::Raw(staged) => staged.commit().map(|()| Committed::default()).context("cannot commit"),
             Self::RawReadOnly(_) => anyhow::bail!("the image was opened for reading only"),
         }
+    }
+
+    /// The ranges of the image's file that its disk shows as they are, in order, once changes
+    /// are committed. What of an image with an external data file is in that is not in its own file.
+    pub(crate) fn shown_ranges(&self) -> Result<Vec<Range<u64>>> {
+        let Self::Qcow2(transaction) = self else { return Ok(std::iter::once(0..u64::MAX).collect()) };
+        let image = transaction.image();
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut at = 0;
+        while at < image.len() {
+            let extent = image.map(at, image.len() - at)?;
+            if let MappedKind::Data { host_offset } = extent.kind {
+                let range = host_offset..host_offset + extent.len;
+                match ranges.last_mut() {
+                    Some(last) if last.end == range.start => last.end = range.end,
+                    _ => ranges.push(range),
+                }
+            }
+            at += extent.len.max(1);
+        }
+        ranges.sort_unstable_by_key(|range| range.start);
+        Ok(ranges)
     }
 
     pub(crate) fn transaction(&self) -> Option<&Transaction> {

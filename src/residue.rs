@@ -1,12 +1,13 @@
 //! The search for what was removed, in all that a sealed image holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 use block::{ExtentKind, ReadAt};
-use guest::{FileKind, Guest, Walk};
+use guest::Guest;
 use seal::{GuestPath, Trace, TraceSearch};
 use serde::Serialize;
 
@@ -31,6 +32,9 @@ pub(crate) struct Residue {
     pub(crate) searched_for: usize,
     pub(crate) bytes_searched: u64,
     pub(crate) found: Vec<Found>,
+    /// What is only in files that come with the system, below `/usr`: bytes that every system of the kind has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) shipped: Vec<Found>,
 }
 
 /// As many bytes are searched at a time by one thread.
@@ -53,34 +57,63 @@ pub(crate) fn without_names_of_volumes(traces: &[Trace], guest: &Guest) -> Vec<T
 /// Searches a disk, and names the files that hold what is found.
 pub(crate) fn search_disk(disk: &dyn ReadAt, guest: &Guest, traces: &[Trace]) -> Result<Residue> {
     let search = TraceSearch::new(traces);
-    let (places, bytes_searched) = search_device(disk, &search)?;
-    let mut residue = Residue { searched_for: traces.len(), bytes_searched, found: Vec::new() };
-    if places.is_empty() {
-        return Ok(residue);
-    }
-    let owners = owners(guest, traces, &places)?;
+    let (places, bytes_searched) = search_device(disk, &search, &[whole(disk)])?;
+    let mut residue = Residue { searched_for: traces.len(), bytes_searched, ..Residue::default() };
+    let offsets: Vec<u64> = places.values().flatten().copied().collect();
+    let owners = if offsets.is_empty() { BTreeMap::new() } else { guest.files_at(&offsets)? };
     for (index, offsets) in places {
         let Some(trace) = traces.get(index) else { continue };
-        residue.found.push(Found {
+        let files = offsets.iter().filter_map(|offset| owners.get(offset)).flatten();
+        let files: BTreeSet<&Vec<u8>> = files.collect();
+        let is_shipped =
+            |offset: &u64| owners.get(offset).is_some_and(|files| files.iter().any(|file| is_of_distribution(file)));
+        let found = Found {
             removed: trace.path.to_string(),
-            in_files: owners.get(&index).cloned().unwrap_or_default(),
-            disk_offsets: offsets,
+            in_files: files.into_iter().map(|file| GuestPath::from(file.as_slice())).collect(),
             host_offsets: Vec::new(),
-        });
+            disk_offsets: offsets,
+        };
+        if found.disk_offsets.iter().all(is_shipped) { &mut residue.shipped } else { &mut residue.found }.push(found);
     }
     residue.found.sort();
+    residue.shipped.sort();
     Ok(residue)
 }
 
-/// Searches the bytes of an image's file, and adds what the disk did not show.
-pub(crate) fn search_host_file(file: &dyn ReadAt, traces: &[Trace], residue: &mut Residue) -> Result<()> {
+/// Whether a file comes with the system: then what it holds is in every system of the kind.
+fn is_of_distribution(path: &[u8]) -> bool {
+    path.starts_with(b"/usr/") && !path.starts_with(b"/usr/local/")
+}
+
+/// Searches the bytes of an image's file that its disk does not show: `shown` are ranges of the file that the disk shows
+/// as they are, in order. Adds what is found.
+pub(crate) fn search_host_file(
+    file: &dyn ReadAt,
+    shown: &[Range<u64>],
+    traces: &[Trace],
+    residue: &mut Residue,
+) -> Result<()> {
     let search = TraceSearch::new(traces);
-    let (places, bytes) = search_device(file, &search)?;
+    let overlap = search.overlap() as u64;
+    let mut hidden: Vec<Range<u64>> = Vec::new();
+    let mut at = 0;
+    for range in shown.iter().cloned().chain(std::iter::once(file.len()..file.len())) {
+        if range.start > at {
+            // What begins or ends in it may do the other in what is shown.
+            let range = at.saturating_sub(overlap)..(range.start + overlap).min(file.len());
+            match hidden.last_mut() {
+                Some(last) if last.end >= range.start => last.end = range.end,
+                _ => hidden.push(range),
+            }
+        }
+        at = at.max(range.end);
+    }
+    let (places, bytes) = search_device(file, &search, &hidden)?;
     residue.bytes_searched += bytes;
     for (index, offsets) in places {
         let Some(trace) = traces.get(index) else { continue };
         let removed = trace.path.to_string();
-        if residue.found.iter().all(|found| found.removed != removed) {
+        if residue.found.iter().chain(&residue.shipped).all(|found| found.removed != removed) {
             residue.found.push(Found {
                 removed,
                 in_files: Vec::new(),
@@ -93,30 +126,37 @@ pub(crate) fn search_host_file(file: &dyn ReadAt, traces: &[Trace], residue: &mu
     Ok(())
 }
 
+fn whole(device: &dyn ReadAt) -> Range<u64> {
+    0..device.len()
+}
+
 type Places = BTreeMap<usize, Vec<u64>>;
 
-/// Where the traces are on a device, and how many bytes of it hold anything.
-fn search_device(device: &dyn ReadAt, search: &TraceSearch<'_>) -> Result<(Places, u64)> {
+/// Where the traces are in some ranges of a device, and how many bytes of these hold anything.
+fn search_device(device: &dyn ReadAt, search: &TraceSearch<'_>, ranges: &[Range<u64>]) -> Result<(Places, u64)> {
     if search.is_empty() {
         return Ok((Places::new(), 0));
     }
     let overlap = search.overlap() as u64;
     let mut pieces = Vec::new();
-    let (mut at, mut total) = (0, 0);
-    while at < device.len() {
-        let extent = device.extent_at(at, device.len() - at)?;
-        let end = at + extent.len.max(1);
-        if extent.kind == ExtentKind::Data {
-            total += end - at;
-            let mut start = at;
-            while start < end {
-                let stop = (start + PIECE).min(end);
-                // What begins here may end in the next extent.
-                pieces.push((start, (stop + overlap).min(device.len())));
-                start = stop;
+    let mut total = 0;
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            let extent = device.extent_at(at, range.end - at)?;
+            let end = at + extent.len.max(1);
+            if extent.kind == ExtentKind::Data {
+                total += end - at;
+                let mut start = at;
+                while start < end {
+                    let stop = (start + PIECE).min(end);
+                    // What begins here may end in the next extent.
+                    pieces.push((start, (stop + overlap).min(device.len())));
+                    start = stop;
+                }
             }
+            at = end;
         }
-        at = end;
     }
     let next = AtomicUsize::new(0);
     let places = Mutex::new(Places::new());
@@ -147,43 +187,4 @@ fn search_device(device: &dyn ReadAt, search: &TraceSearch<'_>) -> Result<(Place
     let mut places = places.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     places.values_mut().for_each(|offsets| offsets.sort_unstable());
     Ok((places, total))
-}
-
-/// The files of the guest that hold what was found.
-fn owners(guest: &Guest, traces: &[Trace], places: &Places) -> Result<BTreeMap<usize, Vec<GuestPath>>> {
-    let numbers: Vec<usize> = places.keys().copied().collect();
-    let wanted: Vec<Trace> = numbers.iter().filter_map(|&index| traces.get(index).cloned()).collect();
-    let search = TraceSearch::new(&wanted);
-    let mut owners: BTreeMap<usize, Vec<GuestPath>> = BTreeMap::new();
-    let mut files = Vec::new();
-    guest.walk(b"/", &mut |path, metadata| {
-        if metadata.kind == FileKind::File && metadata.size >= 16 {
-            files.push(path.to_vec());
-        }
-        Ok(Walk::Continue)
-    })?;
-    let mut buf = vec![0; PIECE as usize + search.overlap()];
-    for path in files {
-        let mut found = BTreeSet::new();
-        let mut offset = 0;
-        loop {
-            let got = guest.read_at(&path, offset, &mut buf)?;
-            search.find(&buf[..got], &mut |index, _| {
-                found.insert(index);
-            });
-            if got <= search.overlap() {
-                break;
-            }
-            offset += (got - search.overlap()) as u64;
-        }
-        for index in found {
-            if let Some(&number) = numbers.get(index) {
-                let files = owners.entry(number).or_default();
-                if files.len() < MAX_PLACES {
-                    files.push(GuestPath::from(path.as_slice()));
-                }
-            }
-        }
-    }
-    Ok(owners)
 }

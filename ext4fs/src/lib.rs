@@ -70,6 +70,7 @@ mod mmp;
 mod names;
 mod orphan;
 mod path;
+mod placement;
 mod punch;
 mod quota;
 mod recover;

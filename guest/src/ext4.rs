@@ -116,6 +116,10 @@ impl FileSystem for Ext4 {
         Ok(self.0.xattr(number(inode)?, name)?)
     }
 
+    fn data_ranges(&self, inode: InodeNumber, visit: &mut dyn FnMut(std::ops::Range<u64>)) -> Result<()> {
+        Ok(self.0.data_ranges(number(inode)?, visit)?)
+    }
+
     fn set_clock(&mut self, now: Timestamp) {
         self.0.set_clock(to_ext4(now));
     }

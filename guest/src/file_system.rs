@@ -128,6 +128,13 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug {
     /// An extended attribute's value.
     fn xattr(&self, inode: InodeNumber, name: &[u8]) -> Result<Option<Vec<u8>>>;
 
+    /// Calls `visit` with each range of the device below, in bytes, that holds contents of a regular file. None where
+    /// nothing of the kind is known.
+    fn data_ranges(&self, inode: InodeNumber, visit: &mut dyn FnMut(std::ops::Range<u64>)) -> Result<()> {
+        let _ = (inode, visit);
+        Ok(())
+    }
+
     /// The time that changes are stamped with from now on.
     fn set_clock(&mut self, now: Timestamp);
     /// Makes a new inode and names it. The name must be new.

@@ -50,6 +50,7 @@ pub mod memory;
 mod mount_table;
 mod os_release;
 mod outside;
+mod owners;
 pub mod path;
 mod remove;
 mod resolve;

@@ -66,7 +66,7 @@ impl Descent {
 }
 
 /// Is shown a path, where it leads and what its directory says it is; says whether to go into it.
-type Visitor<'a> = dyn FnMut(&[u8], Location, FileKind) -> Result<bool> + 'a;
+pub(crate) type Visitor<'a> = dyn FnMut(&[u8], Location, FileKind) -> Result<bool> + 'a;
 
 impl Guest {
     /// Visits everything below the directory `top`, but not `top` itself: each directory before what is in it, names
@@ -96,7 +96,7 @@ impl Guest {
     }
 
     /// Walks; the visitor says whether to go into what it was shown.
-    fn descend(&self, top: &[u8], visit: &mut Visitor<'_>) -> Result<()> {
+    pub(crate) fn descend(&self, top: &[u8], visit: &mut Visitor<'_>) -> Result<()> {
         let Target::Directory(directory, _) = self.find(top, Follow::AllButLast).at("list", top)? else {
             return Ok(());
         };

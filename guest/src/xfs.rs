@@ -112,6 +112,10 @@ impl FileSystem for Xfs {
         Ok(self.0.xattr(inode.0, name)?)
     }
 
+    fn data_ranges(&self, inode: InodeNumber, visit: &mut dyn FnMut(std::ops::Range<u64>)) -> Result<()> {
+        Ok(self.0.data_ranges(inode.0, visit)?)
+    }
+
     fn set_clock(&mut self, now: Timestamp) {
         self.0.set_clock(to_xfs(now));
     }

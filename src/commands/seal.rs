@@ -204,7 +204,7 @@ fn seal_one(image: &Path, args: &Seal, selection: &Selection, options: &Options)
             }
             if let Some(residue) = &mut report.residue_search {
                 let file = HostFile::open(image, Access::ReadUnlocked).context("cannot search the image's file")?;
-                residue::search_host_file(&file, &report.traces, residue)?;
+                residue::search_host_file(&file, &disk.shown_ranges()?, &report.traces, residue)?;
             }
             report.scrubbed.host_bytes_after = allocated_bytes(image)?;
         }

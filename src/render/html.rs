@@ -145,6 +145,14 @@ fn residue(text: &mut String, report: &ImageReport) {
         bytes(residue.bytes_searched),
         if residue.found.is_empty() { "None was found." } else { "These were found:" }
     );
+    if !residue.shipped.is_empty() {
+        let _ = writeln!(
+            text,
+            "<p>Bytes of {} more are in files that came with the system, below <code>/usr</code>, as in every system of the \
+             kind.</p>",
+            residue.shipped.len()
+        );
+    }
     if residue.found.is_empty() {
         return;
     }

@@ -51,7 +51,7 @@ pub(crate) fn report(report: &ImageReport, print: &Print, took: Duration) {
     if scrubbed.bytes_zeroed > 0 {
         println!("  {:26} {} that nothing uses any more", "scrubbed", bytes(scrubbed.bytes_zeroed));
     }
-    residue(report);
+    residue(report, print.verbose > 0);
     notes(report);
     let took = format!("{:.2} s", took.as_secs_f64());
     if !report.committed {
@@ -67,15 +67,20 @@ pub(crate) fn report(report: &ImageReport, print: &Print, took: Duration) {
 }
 
 /// What the search for removed bytes found.
-fn residue(report: &ImageReport) {
+fn residue(report: &ImageReport, verbose: bool) {
     let Some(residue) = &report.residue_search else { return };
     let searched = format!("{} traces of what was removed, in {}", residue.searched_for, bytes(residue.bytes_searched));
     if residue.found.is_empty() {
         println!("  {:26} none found of {searched}", "residue");
-        return;
+    } else {
+        println!("  {:26} {WARNING}{} found{WARNING:#} of {searched}", "residue", residue.found.len());
     }
-    println!("  {:26} {WARNING}{} found{WARNING:#} of {searched}", "residue", residue.found.len());
-    for found in &residue.found {
+    if !residue.shipped.is_empty() {
+        let count = residue.shipped.len();
+        println!("  {:26} {DIM}bytes of {count} more are in what came with the system, below /usr{DIM:#}", "");
+    }
+    let shipped = residue.shipped.iter().filter(|_| verbose);
+    for found in residue.found.iter().chain(shipped) {
         let places: Vec<_> = found.in_files.iter().map(ToString::to_string).collect();
         let place = match (places.as_slice(), found.disk_offsets.first(), found.host_offsets.first()) {
             ([], Some(offset), _) => format!("byte {offset} of the disk, in no file"),

@@ -71,6 +71,15 @@ impl Volume {
         })
     }
 
+    /// Which byte of the volume a byte of the disk is, if it is one of its.
+    #[must_use]
+    pub fn offset_of(&self, disk_offset: u64) -> Option<u64> {
+        match &self.logical {
+            Some(logical) => logical.mapping.offset_of(disk_offset),
+            None => disk_offset.checked_sub(self.start).filter(|offset| *offset < self.len),
+        }
+    }
+
     /// The volume as a device that can be read.
     ///
     /// # Errors

@@ -47,6 +47,7 @@ mod listing;
 mod log;
 mod look;
 mod metadata;
+mod placement;
 mod rmap;
 mod scrub;
 mod space;

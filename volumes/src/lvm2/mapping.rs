@@ -42,6 +42,19 @@ impl Segment {
 }
 
 impl Segment {
+    /// Which byte of the volume a byte of the disk is, if it is one of this run.
+    fn offset_of(&self, place: u64) -> Option<u64> {
+        let count = self.areas.len() as u64;
+        let found = (0..count).zip(&self.areas).find_map(|(number, area)| {
+            let within = place.checked_sub(*area).filter(|within| *within < self.bytes_in_area(number, self.len))?;
+            if count == 1 {
+                return Some(within);
+            }
+            Some((within / self.chunk * count + number) * self.chunk + within % self.chunk)
+        });
+        found.map(|within| self.start + within)
+    }
+
     /// How many of the first `within` bytes are in an area.
     fn bytes_in_area(&self, number: u64, within: u64) -> u64 {
         let count = self.areas.len() as u64;
@@ -59,6 +72,11 @@ impl Segment {
 }
 
 impl Mapping {
+    /// Which byte of the volume a byte of the disk is, if it is one of its.
+    pub(crate) fn offset_of(&self, place: u64) -> Option<u64> {
+        self.legs.iter().flatten().find_map(|segment| segment.offset_of(place))
+    }
+
     /// Where on the disk the first byte is.
     pub(crate) fn start(&self) -> Option<u64> {
         Some(self.place(self.legs.first()?, 0)?.0)
