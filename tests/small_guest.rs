@@ -8,10 +8,10 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::tree::{MARKS, assert_as_reported, changes, planted, tree};
 use common::{oracle_missing, qemu_img_check, run, small_guest_path, text};
 use serde_json::Value;
 
@@ -33,80 +33,6 @@ fn raw_root(image: &Path) -> (Vec<u8>, PathBuf) {
     // The backup of the partition table takes the last 33 sectors.
     std::fs::write(&root, &disk[ROOT_OFFSET as usize..disk.len() - (1 << 20)]).unwrap();
     (disk, root)
-}
-
-/// How planted secrets begin; the second is the machine ID.
-const MARKS: [&[u8]; 2] = [b"SECRET-", b"5ea1ed0"];
-
-/// All planted secrets that are there, by how they begin: looking for each on its own takes minutes.
-fn planted(haystack: &[u8]) -> BTreeSet<Vec<u8>> {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
-    let mut found = BTreeSet::new();
-    // Blocks of zeros, which most of a disk is, are passed over; no secret begins in them.
-    for start in (0..haystack.len()).step_by(4096) {
-        if haystack[start..haystack.len().min(start + 4096)].iter().all(|&byte| byte == 0) {
-            continue;
-        }
-        let reach = &haystack[start..haystack.len().min(start + 4096 + 6)];
-        for (at, _) in reach.windows(7).enumerate().filter(|(_, bytes)| MARKS.contains(bytes)) {
-            found.insert(haystack[start + at..].iter().take_while(|byte| is_part(byte)).copied().collect());
-        }
-    }
-    found
-}
-
-/// Path, and all that must not change of a file, for every file: as the kernel lists them.
-fn tree(root: &Path, mount: &Path) -> Option<BTreeMap<Vec<u8>, String>> {
-    std::fs::create_dir_all(mount).unwrap();
-    let mounted = Command::new("mount").args(["-o", "ro,loop,noload", text(root), text(mount)]).output().unwrap();
-    if !mounted.status.success() {
-        return None;
-    }
-    let list = |script: &str| Command::new("sh").arg("-c").arg(script).current_dir(mount).output().unwrap().stdout;
-    let facts = list(r"find . -printf '%P\0%y %m %U %G %s %T@ %l\0'");
-    let sums = list("find . -type f -print0 | xargs -0 sha256sum -z");
-    let attributes = list("find . -print0 | xargs -0 getfattr -hd -m - -e hex");
-    run("umount", &[text(mount)]);
-
-    let mut files = BTreeMap::new();
-    let mut fields = facts.split(|&byte| byte == 0);
-    while let (Some(path), Some(facts)) = (fields.next(), fields.next()) {
-        files.insert(path.to_vec(), String::from_utf8_lossy(facts).into_owned());
-    }
-    let mut add = |path: &[u8], fact: &[u8]| {
-        files.get_mut(path).unwrap().push_str(&String::from_utf8_lossy(fact));
-    };
-    // "<64 digits>  ./<path>"
-    for record in sums.split(|&byte| byte == 0).filter(|record| !record.is_empty()) {
-        add(&record[68..], &record[..64]);
-    }
-    // "# file: <path>", then a line for each attribute, then an empty line.
-    let attributes = String::from_utf8(attributes).unwrap();
-    for block in attributes.split("\n\n").filter(|block| !block.is_empty()) {
-        let (head, values) = block.split_once('\n').unwrap();
-        add(&unescape(head.strip_prefix("# file: ").unwrap()), values.as_bytes());
-    }
-    assert!(sums.len() > 10_000 && attributes.contains("security.selinux"));
-    Some(files)
-}
-
-/// A path as getfattr prints it, with `\012` and the like for what cannot be printed.
-fn unescape(path: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = path.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail.first_chunk::<3>()) {
-            (b'\\', Some(digits)) => {
-                bytes.push(digits.iter().fold(0, |value, digit| value * 8 + (digit - b'0')));
-                &tail[3..]
-            }
-            _ => {
-                bytes.push(*first);
-                tail
-            }
-        };
-    }
-    bytes
 }
 
 #[test]
@@ -158,53 +84,20 @@ fn sealing_removes_what_it_says_and_nothing_else() {
 
     // Sealed means sealed.
     let again = goldenseal(&["seal", "--json", text(&image)]);
-    let changes = |report: &Value| -> Vec<(String, String)> {
-        report["operations"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .flat_map(|operation| operation["changes"].as_array().unwrap())
-            .map(|change| (change["path"].as_str().unwrap().to_owned(), change["action"].as_str().unwrap().to_owned()))
-            .collect()
-    };
     assert!(changes(&again).is_empty());
     assert_eq!(again["scrubbed"]["bytes_zeroed"], 0);
     assert!(std::fs::read(&image).unwrap() == file);
 
     // What the kernel sees differs exactly as the report says.
     let mount = dir.path().join("mnt");
-    let (Some(old), Some(new)) = (tree(&before_copy, &mount), tree(&root, &mount)) else {
+    let options = "ro,loop,noload";
+    let (Some(old), Some(new)) = (tree(&before_copy, &mount, options), tree(&root, &mount, options)) else {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot mount");
         println!("SKIPPED {test}: the comparison of trees needs root and a loop device");
         return;
     };
     assert!(old.len() > 500 && old.keys().any(|path| !path.is_ascii()));
-    let reported = changes(&report);
-    let of = |action: &[&str]| -> BTreeSet<Vec<u8>> {
-        let wanted = reported.iter().filter(|(_, found)| action.contains(&found.as_str()));
-        wanted.map(|(path, _)| seal::GuestPath::from_text(path).unwrap().as_bytes()[1..].to_vec()).collect()
-    };
-    let removed: BTreeSet<_> = old.keys().filter(|path| !new.contains_key(*path)).cloned().collect();
-    assert_eq!(removed, of(&["removed"]));
-    let created: BTreeSet<_> = new.keys().filter(|path| !old.contains_key(*path)).cloned().collect();
-    assert_eq!(created, of(&["created"]));
-    let is_directory = |path: &Vec<u8>| new.get(path).is_some_and(|facts| facts.starts_with('d'));
-    let changed: BTreeSet<_> = old
-        .iter()
-        .filter(|(path, facts)| new.get(*path).is_some_and(|new| new != *facts))
-        .map(|(path, _)| path.clone())
-        .collect();
-    let changed_files: BTreeSet<_> = changed.iter().filter(|path| !is_directory(path)).cloned().collect();
-    assert_eq!(changed_files, of(&["emptied", "edited", "replaced"]));
-    // A directory's time changes only where something in it came or went.
-    let touched: BTreeSet<_> = removed.iter().chain(&created).map(|path| parent(path)).collect();
-    for directory in changed.iter().filter(|path| is_directory(path)) {
-        assert!(touched.contains(directory), "{}", String::from_utf8_lossy(directory));
-    }
-}
-
-fn parent(path: &[u8]) -> Vec<u8> {
-    path.iter().rposition(|&byte| byte == b'/').map_or(Vec::new(), |slash| path[..slash].to_vec())
+    assert_as_reported(&old, &new, &changes(&report));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the tests of the whole program share: the oracles, and the guest that ships with the project.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod tree;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
