@@ -39,7 +39,7 @@ impl Preset {
         match self {
             Self::Template => "defaults",
             Self::Cloud => "defaults,hostname",
-            Self::Vagrant => "defaults,-ssh-userdir",
+            Self::Vagrant => "defaults,-ssh-userdir,-ssh-authorized-keys",
             Self::Appliance => "defaults,hostname,home-caches,service-ids,user-credentials",
             Self::Share => {
                 "defaults,hostname,home-caches,kubernetes-node,service-ids,signing-keys,user-credentials,vpn-secrets"

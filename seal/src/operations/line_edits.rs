@@ -13,6 +13,20 @@ pub(crate) static MACHINE_INFO: Operation = Operation {
     perform: Some(|changes, _| drop_lines(changes, &MACHINE_INFO, &["PRETTY_HOSTNAME="])),
 };
 
+pub(crate) static GOOGLE_GUEST: Operation = Operation {
+    name: "google-guest",
+    heading: "Remove what Google's guest agent knows of its instance",
+    enabled: true,
+    about: "The ID of the instance: where it is another than the one that the agent finds, it makes new SSH host keys.",
+    steps: &[
+        Step::new(Treatment::RemoveFiles, &["/etc/google_instance_id"])
+            .source("GoogleCloudPlatform/guest-agent, google_guest_agent/cfg/cfg.go: instance_id_dir"),
+        Step::new(Treatment::Edit, &["/etc/default/instance_configs.cfg"])
+            .source("GoogleCloudPlatform/guest-agent, google_guest_agent/cfg/cfg.go: Instance.InstanceID"),
+    ],
+    perform: Some(|changes, _| drop_lines(changes, &GOOGLE_GUEST, &["instance_id =", "instance_id="])),
+};
+
 pub(crate) static NET_INTERFACES: Operation = Operation {
     name: "net-interfaces",
     heading: "Remove MAC addresses from /etc/network/interfaces",

@@ -6,6 +6,7 @@ mod ca_certificates;
 mod cron_spool;
 mod customize;
 mod disk_guids;
+mod firstboot_reset;
 mod flag_reconfiguration;
 mod fs_uuids;
 mod ifcfg;
@@ -19,10 +20,13 @@ mod net_hwaddr;
 mod net_netplan;
 mod net_networkd;
 mod net_nmconn;
+mod net_static;
 mod new_ids;
 mod pacct_log;
 mod script;
+mod snapd_serial;
 mod ssh_hostkeys;
+mod ssh_user_keys;
 mod state_table;
 mod storage_ids;
 mod systemd_credential_secret;
@@ -43,6 +47,7 @@ pub(crate) static WITH_LOGIC: &[&Operation] = &[
     &cron_spool::OPERATION,
     &customize::OPERATION,
     &disk_guids::OPERATION,
+    &firstboot_reset::OPERATION,
     &flag_reconfiguration::OPERATION,
     &fs_uuids::OPERATION,
     &ipa_client::OPERATION,
@@ -51,11 +56,16 @@ pub(crate) static WITH_LOGIC: &[&Operation] = &[
     &net_hostname::OPERATION,
     &net_hwaddr::OPERATION,
     &net_nmconn::OPERATION,
+    &net_static::OPERATION,
     &pacct_log::OPERATION,
     &script::OPERATION,
+    &snapd_serial::OPERATION,
     &ssh_hostkeys::OPERATION,
+    &ssh_user_keys::AUTHORIZED_KEYS,
+    &ssh_user_keys::OPERATION,
     &user_account::OPERATION,
     &boot_entry_token::OPERATION,
+    &line_edits::GOOGLE_GUEST,
     &line_edits::HOSTS_FILE,
     &line_edits::MACHINE_INFO,
     &line_edits::NET_INTERFACES,

@@ -26,7 +26,10 @@ impl Renames {
     pub(crate) fn new(kind: Kind, pairs: &[(String, String)]) -> Option<Self> {
         let mut spellings = HashMap::new();
         for (old, new) in pairs {
-            let mut add = |old: String, new: String| spellings.insert(old.into_bytes(), new.into_bytes());
+            // The first spelling counts: one without letters has no capital ones.
+            let mut add = |old: String, new: String| {
+                spellings.entry(old.into_bytes()).or_insert_with(|| new.into_bytes());
+            };
             // As in the name of a unit of systemd.
             let escape = |id: &str| id.replace('-', "\\x2d");
             add(old.clone(), new.clone());
@@ -104,6 +107,8 @@ mod tests {
             )
         );
         assert!(!renames.are_in(format!("x{old}").as_bytes()));
+        let digits = Renames::new(Kind::Uuid, &[("12345678-02".to_owned(), "abcdef01-02".to_owned())]).unwrap();
+        assert_eq!(digits.replace(b"PARTUUID=12345678-02"), b"PARTUUID=abcdef01-02");
         assert!(Renames::new(Kind::Uuid, &[]).is_none());
     }
 

@@ -83,3 +83,28 @@ fn a_file_too_large_to_be_configuration_is_warned_of() {
     guest.set_len(IFCFG.as_bytes(), 4).unwrap();
     assert_eq!(run(&mut guest, &only("net-hwaddr"), &Options::default()).warnings, [""; 0]);
 }
+
+#[test]
+fn addresses_set_by_hand_make_way_for_dhcp() {
+    let guest = assert_changes(
+        "net-static",
+        &[
+            &format!("{IFCFG}=DEVICE=eth0\nIPADDR=192.0.2.9\nBOOTPROTO=static\n"),
+            "/etc/sysconfig/network-scripts/ifcfg-lo=IPADDR=127.0.0.1\n",
+            "/etc/network/interfaces=iface eth0 inet static\n address 192.0.2.9\n",
+            "/etc/netplan/50.yaml=network:\n  ethernets:\n    a:\n      addresses: [192.0.2.9/24]\n",
+            "/etc/netplan/60.yaml=network:\n  ethernets:\n    a:\n      addresses: [192.0.2.9/24,\n       192.0.2.10/24]\n",
+            "/etc/systemd/network/a.network=[Network]\nAddress=192.0.2.9/24\n",
+            "/etc/resolv.conf=nameserver 192.0.2.53\n",
+        ],
+        &[
+            "edited /etc/netplan/50.yaml",
+            "edited /etc/network/interfaces",
+            "emptied /etc/resolv.conf",
+            &format!("edited {IFCFG}"),
+            "edited /etc/systemd/network/a.network",
+        ],
+    );
+    assert_eq!(text(&guest, IFCFG), "DEVICE=eth0\nBOOTPROTO=dhcp\n");
+    assert_eq!(text(&guest, "/etc/network/interfaces"), "iface eth0 inet dhcp\n");
+}

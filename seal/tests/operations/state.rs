@@ -18,7 +18,9 @@ fn every_row_removes_what_it_names_and_not_what_is_beside_it() {
                     | seal::Treatment::RemoveRegularFiles
                     | seal::Treatment::EmptyFiles
             );
-            let special = ["log-sweep", "storage-ids", "tls-selfsigned", "net-networkd"].contains(&operation.name);
+            let special =
+                ["firstboot-reset", "log-sweep", "net-networkd", "ssh-user-keys", "storage-ids", "tls-selfsigned"]
+                    .contains(&operation.name);
             if !is_table || special {
                 continue;
             }
@@ -183,4 +185,75 @@ fn a_secret_that_is_needed_stays() {
         &["/etc/pki/tls/private/localhost.key", "/usr/lib/systemd/system/httpd-init.service"],
         &["removed /etc/pki/tls/private/localhost.key"],
     );
+}
+
+#[test]
+fn a_guest_with_systemd_firstboot_asks_again() {
+    let files =
+        ["/etc/hostname=a\n", "/etc/localtime -> ../usr/share/zoneinfo/UTC", "/etc/machine-id=x\n", "/etc/hosts=kept"];
+    assert_changes("firstboot-reset", &files, &[]);
+    let unit = "/usr/lib/systemd/system/systemd-firstboot.service";
+    assert_changes(
+        "firstboot-reset",
+        &[&files[..], &[unit]].concat(),
+        &["removed /etc/hostname", "removed /etc/localtime", "removed /etc/machine-id"],
+    );
+}
+
+#[test]
+fn keys_to_log_in_with_are_told_from_users_own() {
+    let files = [
+        "/etc/passwd=ann:x:1000:1000::/srv/ann:/bin/sh\n",
+        "/srv/ann/.ssh/authorized_keys",
+        "/srv/ann/.ssh/config.d/x",
+        "/srv/ann/.ssh/id_rsa",
+        "/srv/ann/.ssh/known_hosts",
+    ];
+    assert_changes("ssh-authorized-keys", &files, &["removed /srv/ann/.ssh/authorized_keys"]);
+    assert_changes(
+        "ssh-user-keys",
+        &files,
+        &[
+            "removed /srv/ann/.ssh/config.d",
+            "removed /srv/ann/.ssh/config.d/x",
+            "removed /srv/ann/.ssh/id_rsa",
+            "removed /srv/ann/.ssh/known_hosts",
+        ],
+    );
+    let vagrant =
+        seal::Selection::from_arguments(&[seal::Argument::Operations(seal::Preset::Vagrant.operations())]).unwrap();
+    assert!(vagrant.contains("ssh-user-keys") && !vagrant.contains("ssh-authorized-keys"));
+}
+
+#[test]
+fn snapd_registers_again() {
+    let state = "/var/lib/snapd/state.json";
+    let with =
+        |device: &str| format!(r#"{state}={{"data":{{"auth":{{"device":{device},"last-id":7}},"snaps":{{"a":1}}}}}}"#);
+    let device = r#"{"brand":"generic","key-id":"k","model":"generic-classic","serial":"s","session-macaroon":"m"}"#;
+    let guest = assert_changes(
+        "snapd-serial",
+        &[&with(device), "/var/lib/snapd/device/private-keys-v1/k"],
+        &["removed /var/lib/snapd/device/private-keys-v1/k", &format!("edited {state}")],
+    );
+    let left = with(r#"{"brand":"generic","model":"generic-classic"}"#);
+    assert_eq!(text(&guest, state), left.strip_prefix(&format!("{state}=")).unwrap());
+    assert_changes("snapd-serial", &[&left], &[]);
+    let mut guest = crate::support::guest(&[&format!("{state}=no JSON")]);
+    let report = run(&mut guest, &only("snapd-serial"), &Options::default());
+    assert!(!report.is_changed() && report.warnings.len() == 1);
+}
+
+#[test]
+fn the_instance_of_a_google_guest_goes() {
+    let guest = assert_changes(
+        "google-guest",
+        &[
+            "/etc/google_instance_id=42\n",
+            "/etc/default/instance_configs.cfg=[Instance]\ninstance_id = 42\ninstance_id_dir = /etc/google_instance_id\n",
+        ],
+        &["edited /etc/default/instance_configs.cfg", "removed /etc/google_instance_id"],
+    );
+    let expected = "[Instance]\ninstance_id_dir = /etc/google_instance_id\n";
+    assert_eq!(text(&guest, "/etc/default/instance_configs.cfg"), expected);
 }
