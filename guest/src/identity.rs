@@ -166,6 +166,26 @@ impl Guest {
         self.volumes.iter().filter(move |volume| volume.content == vfat).map(|volume| volume.name.as_str())
     }
 
+    /// Removes a file from a volume with a FAT file system: [`volumes::remove_fat_file`]. Says how long it was; `None` if it
+    /// is not there.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVolume`]; [`Error::Volumes`] where the file system contradicts itself; what the disk says.
+    pub fn remove_from_vfat(&mut self, volume: &str, path: &[&str]) -> Result<Option<u64>> {
+        let device = self.volume_device(volume)?;
+        Ok(volumes::remove_fat_file(&device, path)?)
+    }
+
+    fn volume_device(&self, volume: &str) -> Result<Window<Arc<dyn WriteAt>>> {
+        let found = self.volumes.iter().find(|info| info.name == volume);
+        let disk = self.storage.as_ref().and_then(|storage| storage.disk.as_ref());
+        let (Some(found), Some(disk)) = (found, disk) else {
+            let volumes = self.volumes.iter().map(|volume| volume.name.clone()).collect();
+            return Err(Error::NoSuchVolume { name: volume.to_owned(), volumes });
+        };
+        Ok(Window::new(Arc::clone(disk), found.start, found.len)?)
+    }
+
     /// How often a volume holds any of these texts, wherever it is.
     ///
     /// # Errors
@@ -211,28 +231,22 @@ impl Guest {
         texts: &[&str],
         mut visit: impl FnMut(&dyn WriteAt, u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let found = self.volumes.iter().find(|info| info.name == volume);
-        let disk = self.storage.as_ref().and_then(|storage| storage.disk.as_ref());
-        let (Some(found), Some(disk)) = (found, disk) else {
-            let volumes = self.volumes.iter().map(|volume| volume.name.clone()).collect();
-            return Err(Error::NoSuchVolume { name: volume.to_owned(), volumes });
-        };
+        let device = self.volume_device(volume)?;
         let Some(longest) = texts.iter().map(|text| text.len() as u64).max() else { return Ok(()) };
         let any = texts.iter().map(|text| regex::escape(text)).collect::<Vec<_>>().join("|");
         let any = Regex::new(&format!("(?-u){any}"));
         let any = any.map_err(|_| Error::InvalidPattern("too many texts to search for at once"))?;
-        let device = Window::new(Arc::clone(disk), found.start, found.len)?;
         let mut buf = Vec::new();
         let mut offset = 0;
-        while offset < found.len {
-            let extent = device.extent_at(offset, found.len - offset)?;
+        while offset < device.len() {
+            let extent = device.extent_at(offset, device.len() - offset)?;
             if extent.kind != ExtentKind::Data {
                 offset += extent.len;
                 continue;
             }
             // One that begins in this piece may end in the next.
             let len = extent.len.min(CHUNK);
-            let overlap = (longest - 1).min(found.len - offset - len);
+            let overlap = (longest - 1).min(device.len() - offset - len);
             buf.resize((len + overlap) as usize, 0);
             device.read_at(offset, &mut buf)?;
             for place in any.find_iter(&buf).filter(|place| (place.start() as u64) < len) {

@@ -219,9 +219,9 @@ mod tests {
     fn a_loader_that_cannot_be_reached_is_only_noted() {
         let guest = Guest::from_file_systems(Box::new(guest::memory::MemoryFileSystem::new()), Vec::new()).unwrap();
         assert_eq!(
-            check(&guest, &["machine-id", "random-seed"], "/boot/efi").unwrap(),
-            ["LABEL=x is not mounted at /boot/efi: no such volume; \
-              operation random-seed could not look at /boot/efi/loader/random-seed"]
+            check(&guest, &["machine-id", "random-seed"], "/boot/loader").unwrap(),
+            ["LABEL=x is not mounted at /boot/loader: no such volume; \
+              operation random-seed could not look at /boot/loader/random-seed"]
         );
         assert_eq!(
             check(&guest, &["machine-id"], "/boot/efi").unwrap(),

@@ -18,6 +18,9 @@ pub enum Error {
         /// What is wrong with the backup.
         backup: Corrupt,
     },
+    /// A FAT file system contradicts itself. Nothing was written.
+    #[error("corrupt FAT file system: {0}")]
+    Fat(String),
     /// LVM2's metadata are not as they have to be to be changed. Nothing was written.
     #[error("LVM2 cannot be changed: {0}")]
     Lvm(String),

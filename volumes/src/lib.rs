@@ -33,6 +33,7 @@
 
 mod discover;
 mod error;
+mod fat;
 mod gpt;
 mod layout;
 mod lvm2;
@@ -44,6 +45,7 @@ mod volume;
 
 pub use discover::{Layout, Table, discover};
 pub use error::{Error, Result};
+pub use fat::remove_fat_file;
 pub use lvm2::{LogicalVolume, MemberVolume, SEALED, VolumeGroup, renew_lvm_uuids};
 pub use probe::{Content, ContentKind, probe};
 pub use renew::renew_table_ids;

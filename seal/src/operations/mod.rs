@@ -23,6 +23,7 @@ mod net_nmconn;
 mod net_static;
 mod new_ids;
 mod pacct_log;
+mod random_seed;
 mod script;
 mod snapd_serial;
 mod ssh_hostkeys;
@@ -58,6 +59,7 @@ pub(crate) static WITH_LOGIC: &[&Operation] = &[
     &net_nmconn::OPERATION,
     &net_static::OPERATION,
     &pacct_log::OPERATION,
+    &random_seed::OPERATION,
     &script::OPERATION,
     &snapd_serial::OPERATION,
     &ssh_hostkeys::OPERATION,

@@ -269,31 +269,6 @@ pub(crate) static TABLE: &[Operation] = &[
         perform: None,
     },
     Operation {
-        name: "random-seed",
-        heading: "Remove the saved random seed",
-        enabled: true,
-        about: "Clones that begin with the same seed may draw the same keys. The system saves a new one when it shuts down. The seed of the boot loader is on the EFI system partition and goes if that can be mounted.",
-        steps: &[
-            Step::new(
-                Treatment::RemoveFiles,
-                &[
-                    "/etc/random-seed",
-                    "/var/lib/misc/random-seed",
-                    "/var/lib/random-seed",
-                    "/var/lib/seedrng/*",
-                    "/var/lib/systemd/random-seed",
-                    "/var/lib/urandom/random-seed",
-                ],
-            ),
-            Step::new(
-                Treatment::RemoveFiles,
-                &["/boot/efi/loader/random-seed", "/boot/loader/random-seed", "/efi/loader/random-seed"],
-            )
-            .if_mounted(),
-        ],
-        perform: None,
-    },
-    Operation {
         name: "rh-subscription-manager",
         heading: "Remove the RH subscription manager files",
         enabled: true,

@@ -93,7 +93,6 @@ fn addresses_set_by_hand_make_way_for_dhcp() {
             "/etc/sysconfig/network-scripts/ifcfg-lo=IPADDR=127.0.0.1\n",
             "/etc/network/interfaces=iface eth0 inet static\n address 192.0.2.9\n",
             "/etc/netplan/50.yaml=network:\n  ethernets:\n    a:\n      addresses: [192.0.2.9/24]\n",
-            "/etc/netplan/60.yaml=network:\n  ethernets:\n    a:\n      addresses: [192.0.2.9/24,\n       192.0.2.10/24]\n",
             "/etc/systemd/network/a.network=[Network]\nAddress=192.0.2.9/24\n",
             "/etc/resolv.conf=nameserver 192.0.2.53\n",
         ],

@@ -284,6 +284,28 @@ fn new_partition_ids_are_everywhere_that_the_old_ones_were() {
 }
 
 #[test]
+fn the_seed_of_the_boot_loader_goes() {
+    if !installed("the_seed_of_the_boot_loader_goes", &[TOOLS, &["mmd", "mcopy", "fsck.vfat"]].concat()) {
+        return;
+    }
+    let disk = disk("gpt", &[]);
+    let esp = disk.extract(1, 8);
+    let seed = disk.directory.path().join("seed");
+    std::fs::write(&seed, "SECRET-SEED-OF-THE-BOOT-LOADER..").unwrap();
+    run("mkfs.vfat", &["-i", "CAFE0001", &esp], "");
+    run("mmd", &["-i", &esp, "::/loader"], "");
+    run("mcopy", &["-i", &esp, seed.to_str().unwrap(), "::/loader/random-seed"], "");
+    disk.device.write_at(MIB, &std::fs::read(&esp).unwrap()).unwrap();
+    assert!(disk.text().contains("SECRET-SEED"));
+    let report = disk.run("random-seed").unwrap();
+    let told: Vec<_> = report.changes().map(|change| (change.path.to_string(), change.bytes)).collect();
+    assert_eq!(told, [("gpt:1/loader/random-seed".to_owned(), 32)]);
+    run("fsck.vfat", &["-n", &disk.extract(1, 8)], "");
+    assert!(!disk.text().contains("SECRET-SEED"));
+    assert!(!disk.run("random-seed").unwrap().is_changed());
+}
+
+#[test]
 fn a_guest_without_any_of_it_is_left_alone() {
     let selection = Selection::from_arguments(&[seal::Argument::Enable("disk-guids,fs-uuids,lvm-uuids")]).unwrap();
     let mut guest = crate::support::guest(&["/etc/os-release=ID=test\n", "/etc/fstab=UUID=x / ext4\n"]);
