@@ -33,7 +33,7 @@ pub fn recover(device: &(impl WriteAt + ?Sized), identity: &Identity, place: &dy
         return Ok(Recovery::Dropped);
     };
     log.check_device(device)?;
-    log.apply(device)?;
+    log.apply(device, |_| None)?;
     // The changes of an incomplete log must not come back: empty it before the name goes.
     storage.set_len(0)?;
     storage.flush()?;
@@ -175,9 +175,15 @@ impl<'a> CompleteLog<'a> {
         })
     }
 
-    /// Carries out all entries and makes them safe.
-    pub(crate) fn apply(&self, device: &(impl WriteAt + ?Sized)) -> Result<()> {
+    /// Carries out all entries and makes them safe. `in_memory` gives the contents of chunks that need not be read from the
+    /// log.
+    pub(crate) fn apply<'m>(
+        &self,
+        device: &(impl WriteAt + ?Sized),
+        in_memory: impl Fn(u64) -> Option<&'m [u8]>,
+    ) -> Result<()> {
         let mut run: Vec<Entry> = Vec::new();
+        let mut bytes = Vec::new();
         self.for_each(|entry| {
             if entry.kind.get() == ZERO {
                 return device.discard(entry.offset.get(), entry.len.get());
@@ -186,27 +192,42 @@ impl<'a> CompleteLog<'a> {
                 last.offset.get() + CHUNK == entry.offset.get() && last.slot.get() + CHUNK == entry.slot.get()
             });
             if !continues || run.len() >= RUN {
-                self.apply_run(device, &run)?;
+                self.apply_run(device, &run, &mut bytes, &in_memory)?;
                 run.clear();
             }
             run.push(entry.clone());
             Ok(())
         })?;
-        self.apply_run(device, &run)?;
+        self.apply_run(device, &run, &mut bytes, &in_memory)?;
         device.flush()
     }
 
     /// Carries out entries of data that follow each other on the device and in the log.
-    fn apply_run(&self, device: &(impl WriteAt + ?Sized), run: &[Entry]) -> Result<()> {
+    fn apply_run<'m>(
+        &self,
+        device: &(impl WriteAt + ?Sized),
+        run: &[Entry],
+        bytes: &mut Vec<u8>,
+        in_memory: &impl Fn(u64) -> Option<&'m [u8]>,
+    ) -> Result<()> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        bytes.clear();
+        for entry in run {
+            let Some(contents) = in_memory(entry.offset.get() / CHUNK) else { break };
+            bytes.extend_from_slice(contents);
+        }
         let len = last.offset.get() - first.offset.get() + last.len.get();
-        let bytes = crate::read_vec(&self.storage, first.slot.get(), len)?;
+        if bytes.len() as u64 == len {
+            return device.write_at(first.offset.get(), bytes);
+        }
+        bytes.resize(len as usize, 0);
+        self.storage.read_at(first.slot.get(), bytes)?;
         for (entry, contents) in run.iter().zip(bytes.chunks(CHUNK as usize)) {
             if crc32c::crc32c(contents) != entry.checksum.get() {
                 return Err(wrong(format!("has contents for offset {} with a wrong checksum", entry.offset.get())));
             }
         }
-        device.write_at(first.offset.get(), &bytes)
+        device.write_at(first.offset.get(), bytes)
     }
 }
 

@@ -2,13 +2,17 @@
 
 use zerocopy::IntoBytes;
 
-use super::{Slot, Staged, State};
+use super::{Memory, Slot, Staged, State};
 use crate::redo_log::layout::{CHUNK, DATA, ENTRY_LEN, Entry, SECTOR, ZERO};
 use crate::redo_log::{CompleteLog, write_header};
-use crate::{Error, ReadAt, Result, WriteAt};
+use crate::{Error, ExtentKind, ReadAt, Result, WriteAt};
 
 /// Chunks read in one call.
 const RUN: usize = 256;
+/// A chunk of a hole.
+const ZEROS: [u8; CHUNK as usize] = [0; CHUNK as usize];
+/// crc32c of a sector of zeros.
+const ZERO_SECTOR: u32 = 0x30fc_edc0;
 /// Bytes of index written in one call.
 const INDEX_RUN: usize = 1024 * ENTRY_LEN;
 
@@ -51,7 +55,7 @@ impl<D: WriteAt> Staged<D> {
             state.keep_log = true;
             let log = CompleteLog::open(state.log()?, self.len(), &self.identity)?
                 .ok_or_else(|| Error::RedoLog("is not complete although it was written".to_owned()))?;
-            log.apply(&self.device)?;
+            log.apply(&self.device, |chunk| state.chunks.get(&chunk)?.memory.as_deref())?;
             let storage = state.log()?;
             storage.set_len(0)?;
             storage.flush()?;
@@ -65,10 +69,10 @@ impl<D: WriteAt> Staged<D> {
     /// Writes the log and makes it complete. Returns whether there is any change at all.
     fn write_log(&self, state: &mut State) -> Result<bool> {
         // One more slot, so that the index has a place of its own behind all of them.
-        state.spill(&*self.place)?;
+        state.spill(&*self.place, Memory::Kept)?;
         let mut index = Index { offset: state.end, entries: 0, checksum: 0, buffer: Vec::new() };
         let mut chunks = state.chunks.iter().peekable();
-        let mut run = Vec::with_capacity(RUN);
+        let mut run = Run { chunks: Vec::with_capacity(RUN), before: Vec::new(), after: Vec::new() };
         for zeros in state.zeros.within(0..self.len().div_ceil(CHUNK)) {
             let mut from = zeros.start;
             while let Some((&chunk, slot)) = chunks.next_if(|(chunk, _)| **chunk < zeros.end) {
@@ -93,6 +97,11 @@ impl<D: WriteAt> Staged<D> {
             return Ok(false);
         }
         let log = state.log()?;
+        // A log that was cut short later must not look whole.
+        let end = index.offset + index.entries * ENTRY_LEN as u64;
+        if log.len() > end {
+            log.set_len(end)?;
+        }
         log.flush()?;
         write_header(log, self.len(), &self.identity, (index.offset, index.entries, index.checksum))?;
         log.flush()?;
@@ -106,32 +115,45 @@ impl<D: WriteAt> Staged<D> {
     }
 
     /// Adds a chunk to the run that is read at once, which is indexed first where the chunk does not continue it.
-    fn index_data(
-        &self,
-        state: &State,
-        index: &mut Index,
-        run: &mut Vec<(u64, u64)>,
-        chunk: u64,
-        slot: &Slot,
-    ) -> Result<()> {
-        let Slot::Logged(slot) = slot else { return Ok(()) };
-        let continues = run.last().is_some_and(|last| *last == (chunk - 1, slot.saturating_sub(CHUNK)));
-        if !continues || run.len() >= RUN {
+    fn index_data(&self, state: &State, index: &mut Index, run: &mut Run, chunk: u64, slot: &Slot) -> Result<()> {
+        let Some(logged) = slot.logged else { return Ok(()) };
+        let continues = run.chunks.last().is_some_and(|last| *last == (chunk - 1, logged.saturating_sub(CHUNK)));
+        if !continues || run.chunks.len() >= RUN {
             self.index_run(state, index, run)?;
         }
-        run.push((chunk, *slot));
+        run.chunks.push((chunk, logged));
         Ok(())
     }
 
-    /// Indexes chunks that follow each other on the device and in the log.
-    fn index_run(&self, state: &State, index: &mut Index, run: &mut Vec<(u64, u64)>) -> Result<()> {
-        let (Some(&(first, first_slot)), Some(&(last, _))) = (run.first(), run.last()) else { return Ok(()) };
+    /// Indexes chunks that follow each other on the device and in the log. What is in memory is not read from the log, and
+    /// what is a hole is not read from the device.
+    fn index_run(&self, state: &State, index: &mut Index, run: &mut Run) -> Result<()> {
+        let Run { chunks, before, after } = run;
+        let (Some(&(first, first_slot)), Some(&(last, _))) = (chunks.first(), chunks.last()) else { return Ok(()) };
         let len = (last - first) * CHUNK + self.chunk_len(last) as u64;
-        let before = crate::read_vec(&self.device, first * CHUNK, len)?;
-        let mut after = vec![0; before.len()];
-        state.read_slot(first_slot, &mut after)?;
-        let contents = before.chunks(CHUNK as usize).zip(after.chunks(CHUNK as usize));
-        for (&(chunk, slot), (before, after)) in run.iter().zip(contents) {
+        let in_memory = |chunk: u64| state.chunks.get(&chunk).and_then(|slot| slot.memory.as_deref());
+        if chunks.iter().any(|(chunk, _)| in_memory(*chunk).is_none()) {
+            after.resize(len as usize, 0);
+            state.read_slot(first_slot, after)?;
+        }
+        before.resize(len as usize, 0);
+        let mut hole_until = 0;
+        let mut read_until = 0;
+        for &(chunk, slot) in chunks.iter() {
+            let (at, size) = ((chunk - first) * CHUNK, self.chunk_len(chunk));
+            if at >= hole_until.max(read_until) {
+                let extent = self.device.extent_at(first * CHUNK + at, len - at)?;
+                let whole = if at + extent.len == len { len } else { at + extent.len / CHUNK * CHUNK };
+                if extent.kind == ExtentKind::Hole && whole > at {
+                    hole_until = whole;
+                } else {
+                    read_until = (at + extent.len).next_multiple_of(CHUNK).min(len);
+                    self.device.read_at(first * CHUNK + at, &mut before[at as usize..read_until as usize])?;
+                }
+            }
+            let part = at as usize..at as usize + size;
+            let after = in_memory(chunk).unwrap_or_else(|| &after[part.clone()]);
+            let before = if at < hole_until { &ZEROS[..size] } else { &before[part] };
             if before == after {
                 continue;
             }
@@ -144,13 +166,22 @@ impl<D: WriteAt> Staged<D> {
                 ..Entry::default()
             };
             for (sum, sector) in entry.before.iter_mut().zip(before.chunks(SECTOR)) {
-                *sum = crc32c::crc32c(sector).into();
+                let zeros = at < hole_until && sector.len() == SECTOR;
+                *sum = if zeros { ZERO_SECTOR } else { crc32c::crc32c(sector) }.into();
             }
             index.push(state, &entry)?;
         }
-        run.clear();
+        chunks.clear();
         Ok(())
     }
+}
+
+/// Chunks that follow each other, and room for what they held and hold.
+struct Run {
+    /// Each chunk with its slot in the log.
+    chunks: Vec<(u64, u64)>,
+    before: Vec<u8>,
+    after: Vec<u8>,
 }
 
 impl Index {
@@ -168,5 +199,15 @@ impl Index {
             self.buffer.clear();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_have_the_checksum_that_is_assumed() {
+        assert_eq!(crc32c::crc32c(&ZEROS[..SECTOR]), ZERO_SECTOR);
     }
 }

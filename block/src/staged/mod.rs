@@ -15,6 +15,8 @@ use crate::{Access, AllocationUnit, Error, Extent, ExtentKind, HostFile, ReadAt,
 const DEFAULT_MEMORY_LIMIT: usize = 32 << 20;
 /// The longest run of slots written to the log in one call.
 const MAX_RUN: usize = 1 << 20;
+/// The log grows by as much as it is long, but by no more than this, so that its length is seldom set.
+const LOG_STEP: u64 = 8 << 20;
 
 /// A device whose changes are kept apart, in memory and beyond a limit in a log file, until [`Staged::commit`] carries
 /// them out as a whole: after a crash at any moment the device holds, once [`recover`] has run (which opening does),
@@ -43,11 +45,43 @@ pub struct Staged<D> {
     state: RwLock<State>,
 }
 
-/// Where a changed chunk is.
-#[derive(Debug)]
-enum Slot {
-    Memory(Box<[u8]>),
-    Logged(u64),
+/// Where a changed chunk is: in memory, in the log, or (while it is committed) in both.
+#[derive(Debug, Default)]
+struct Slot {
+    memory: Option<Box<[u8]>>,
+    /// The offset in the log.
+    logged: Option<u64>,
+}
+
+/// What is to become of a part of a chunk.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    /// These bytes, of which the part's are those from how far into the range it is.
+    Bytes(&'a [u8]),
+    Zeros,
+}
+
+impl Change<'_> {
+    fn apply(self, part: &mut [u8], done: usize) {
+        match self {
+            Self::Bytes(bytes) => part.copy_from_slice(&bytes[done..done + part.len()]),
+            Self::Zeros => part.fill(0),
+        }
+    }
+
+    fn whole(self, size: usize, done: usize) -> Box<[u8]> {
+        match self {
+            Self::Bytes(bytes) => bytes[done..done + size].into(),
+            Self::Zeros => vec![0; size].into(),
+        }
+    }
+}
+
+/// Whether chunks stay in memory when they go to the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Freed,
+    Kept,
 }
 
 #[derive(Default)]
@@ -129,7 +163,7 @@ impl<D: ReadAt> Staged<D> {
             log.for_each(|entry| {
                 let first = entry.offset.get() / CHUNK;
                 if entry.kind.get() == DATA {
-                    state.chunks.insert(first, Slot::Logged(entry.slot.get()));
+                    state.chunks.insert(first, Slot { memory: None, logged: Some(entry.slot.get()) });
                 } else {
                     state.zeros.insert(first..(entry.offset.get() + entry.len.get()).div_ceil(CHUNK));
                 }
@@ -158,33 +192,34 @@ impl<D: ReadAt> Staged<D> {
         CHUNK.min(self.len() - chunk * CHUNK) as usize
     }
 
-    /// Applies `change` to the bytes of each chunk that the range touches, with how far into the range they are.
-    fn change(&self, state: &mut State, offset: u64, len: u64, mut change: impl FnMut(&mut [u8], usize)) -> Result<()> {
+    /// Changes the bytes of each chunk that the range touches.
+    fn change(&self, state: &mut State, offset: u64, len: u64, change: Change<'_>) -> Result<()> {
         let mut done = 0;
         while done < len {
             let at = offset + done;
             let (chunk, within) = (at / CHUNK, (at % CHUNK) as usize);
             let size = self.chunk_len(chunk);
             let step = (size - within).min(usize::try_from(len - done).unwrap_or(usize::MAX));
-            let whole = step == size;
-            if !matches!(state.chunks.get(&chunk), Some(Slot::Memory(_))) {
-                let mut bytes = vec![0; size].into_boxed_slice();
-                match state.chunks.get(&chunk) {
-                    Some(Slot::Logged(slot)) => {
-                        let slot = *slot;
-                        if !whole {
-                            state.read_slot(slot, &mut bytes)?;
-                        }
-                        state.free.push(slot);
+            let found = state.chunks.get_mut(&chunk);
+            if let Some(Slot { memory: Some(bytes), .. }) = found {
+                change.apply(&mut bytes[within..within + step], done as usize);
+            } else {
+                let logged = found.and_then(|slot| slot.logged);
+                let bytes = if step == size {
+                    change.whole(size, done as usize)
+                } else {
+                    let mut bytes = vec![0; size].into_boxed_slice();
+                    match logged {
+                        Some(slot) => state.read_slot(slot, &mut bytes)?,
+                        None if state.zeros.contains(chunk) => {}
+                        None => self.device.read_at(chunk * CHUNK, &mut bytes)?,
                     }
-                    _ if !whole && !state.zeros.contains(chunk) => self.device.read_at(chunk * CHUNK, &mut bytes)?,
-                    _ => {}
-                }
-                state.chunks.insert(chunk, Slot::Memory(bytes));
+                    change.apply(&mut bytes[within..within + step], done as usize);
+                    bytes
+                };
+                state.free.extend(logged);
+                state.chunks.insert(chunk, Slot { memory: Some(bytes), logged: None });
                 state.in_memory += 1;
-            }
-            if let Some(Slot::Memory(bytes)) = state.chunks.get_mut(&chunk) {
-                change(&mut bytes[within..within + step], done as usize);
             }
             done += step as u64;
             if state.in_memory.saturating_mul(CHUNK as usize) > self.memory_limit.max(CHUNK as usize) {
@@ -196,7 +231,7 @@ impl<D: ReadAt> Staged<D> {
 
     /// Moves what is in memory to the log.
     fn spill(&self, state: &mut State) -> Result<()> {
-        let result = state.spill(&*self.place);
+        let result = state.spill(&*self.place, Memory::Freed);
         state.failed |= result.is_err();
         result
     }
@@ -211,21 +246,22 @@ impl State {
         self.log()?.read_at(slot, bytes)
     }
 
-    fn spill(&mut self, place: &dyn LogPlace) -> Result<()> {
+    /// Writes what is only in memory to the log.
+    fn spill(&mut self, place: &dyn LogPlace, memory: Memory) -> Result<()> {
         if self.log.is_none() {
             let log = self.log.insert(place.create()?);
             begin(&**log)?;
         }
-        let (mut start, mut run) = (0, Vec::new());
-        let mut moved = Vec::with_capacity(self.in_memory);
-        for (chunk, slot) in &self.chunks {
-            let Slot::Memory(bytes) = slot else { continue };
+        let log = self.log.as_deref().ok_or_else(|| Error::RedoLog("was taken away".to_owned()))?;
+        let (mut start, mut run) = (0, Vec::with_capacity(MAX_RUN));
+        for slot in self.chunks.values_mut() {
+            let (Some(bytes), None) = (&slot.memory, slot.logged) else { continue };
             let place = self.free.pop().unwrap_or_else(|| {
                 self.end += CHUNK;
                 self.end - CHUNK
             });
             if !run.is_empty() && (start + run.len() as u64 != place || run.len() >= MAX_RUN) {
-                self.write_log(start, &run)?;
+                write_log(log, start, &run)?;
                 run.clear();
             }
             if run.is_empty() {
@@ -234,26 +270,30 @@ impl State {
             run.extend_from_slice(bytes);
             // The last chunk of a device may be shorter than its slot.
             run.resize(run.len().next_multiple_of(CHUNK as usize), 0);
-            moved.push((*chunk, place));
+            slot.logged = Some(place);
         }
         if !run.is_empty() {
-            self.write_log(start, &run)?;
+            write_log(log, start, &run)?;
         }
-        for (chunk, place) in moved {
-            self.chunks.insert(chunk, Slot::Logged(place));
+        if memory == Memory::Freed {
+            self.chunks.values_mut().for_each(|slot| slot.memory = None);
+            self.in_memory = 0;
         }
-        self.in_memory = 0;
         Ok(())
     }
 
     fn write_log(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let log = self.log()?;
-        let end = offset + bytes.len() as u64;
-        if log.len() < end {
-            log.set_len(end)?;
-        }
-        log.write_at(offset, bytes)
+        write_log(self.log()?, offset, bytes)
     }
+}
+
+/// Writes to a log, which is made longer in large steps.
+fn write_log(log: &dyn Storage, offset: u64, bytes: &[u8]) -> Result<()> {
+    let end = offset + bytes.len() as u64;
+    if log.len() < end {
+        log.set_len(end.max((log.len() * 2).min(log.len() + LOG_STEP)))?;
+    }
+    log.write_at(offset, bytes)
 }
 
 impl<D: ReadAt> ReadAt for Staged<D> {
@@ -279,8 +319,11 @@ impl<D: ReadAt> ReadAt for Staged<D> {
             let target = &mut buf[(start - offset) as usize..(stop - offset) as usize];
             let within = start - chunk * CHUNK;
             match slot {
-                Slot::Memory(bytes) => target.copy_from_slice(&bytes[within as usize..within as usize + target.len()]),
-                Slot::Logged(slot) => state.read_slot(slot + within, target)?,
+                Slot { memory: Some(bytes), .. } => {
+                    target.copy_from_slice(&bytes[within as usize..within as usize + target.len()]);
+                }
+                Slot { logged: Some(slot), .. } => state.read_slot(slot + within, target)?,
+                Slot { memory: None, logged: None } => {}
             }
         }
         Ok(())
@@ -316,9 +359,7 @@ impl<D: ReadAt> WriteAt for Staged<D> {
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
         Error::check_range(offset, buf.len() as u64, self.len())?;
         let mut state = self.state_mut()?;
-        self.change(&mut state, offset, buf.len() as u64, |bytes, done| {
-            bytes.copy_from_slice(&buf[done..done + bytes.len()]);
-        })
+        self.change(&mut state, offset, buf.len() as u64, Change::Bytes(buf))
     }
 
     fn write_zeroes(&self, offset: u64, len: u64) -> Result<()> {
@@ -329,19 +370,17 @@ impl<D: ReadAt> WriteAt for Staged<D> {
         let last = if end == self.len() { end.div_ceil(CHUNK) } else { end / CHUNK };
         let first = offset.div_ceil(CHUNK);
         if first >= last {
-            return self.change(&mut state, offset, len, |bytes, _| bytes.fill(0));
+            return self.change(&mut state, offset, len, Change::Zeros);
         }
-        self.change(&mut state, offset, first * CHUNK - offset, |bytes, _| bytes.fill(0))?;
+        self.change(&mut state, offset, first * CHUNK - offset, Change::Zeros)?;
         let tail = end.saturating_sub(last * CHUNK);
-        self.change(&mut state, last * CHUNK, tail, |bytes, _| bytes.fill(0))?;
+        self.change(&mut state, last * CHUNK, tail, Change::Zeros)?;
         let mut hidden = state.chunks.split_off(&first);
         let mut behind = hidden.split_off(&last);
         state.chunks.append(&mut behind);
         for slot in hidden.into_values() {
-            match slot {
-                Slot::Memory(_) => state.in_memory -= 1,
-                Slot::Logged(slot) => state.free.push(slot),
-            }
+            state.in_memory -= usize::from(slot.memory.is_some());
+            state.free.extend(slot.logged);
         }
         state.zeros.insert(first..last);
         Ok(())
