@@ -42,7 +42,11 @@ impl FileSystem {
                 let run = goal_bit..bitmap::find_set(&block_bitmap, goal_bit..end);
                 return self.take_blocks(goal_group, run);
             }
-            if let Some(run) = first_run(&block_bitmap, goal_bit.min(clusters)..clusters, want) {
+            let first_free = self.group(goal_group)?.first_free;
+            if let Some(run) = first_run(&block_bitmap, goal_bit.max(first_free).min(clusters)..clusters, want) {
+                if want == 1 && goal_bit <= first_free {
+                    self.group_mut(goal_group)?.first_free = run.start;
+                }
                 return self.take_blocks(goal_group, run);
             }
         }
@@ -92,6 +96,7 @@ impl FileSystem {
             let clusters = self.superblock.group_clusters(group);
             let descriptor = self.group_mut(group)?;
             descriptor.free_blocks = (descriptor.free_blocks + (bits.end - bits.start)).min(clusters);
+            descriptor.first_free = descriptor.first_free.min(bits.start);
             from = to;
         }
         self.cache.forget(start, len);
@@ -127,6 +132,7 @@ impl FileSystem {
                 let count = wrong.len() as u32;
                 let free = descriptor.free_blocks;
                 descriptor.free_blocks = if used { free.saturating_sub(count) } else { (free + count).min(clusters) };
+                descriptor.first_free = 0;
                 let block = |bit: u32| (all.start + u64::from(bit) * u64::from(ratio)).min(all.end);
                 changed.extend(wrong.into_iter().map(|bit| block(bit)..block(bit + 1)));
             }
@@ -213,8 +219,11 @@ impl FileSystem {
             let expected = format!("the file system's own blocks are in use, found {blocks:?} free");
             return Err(Error::corrupt("block bitmap", format_args!("group {group}"), expected));
         }
-        self.change_block_bitmap(group, |bytes| bitmap::set(bytes, bits))?;
+        self.change_block_bitmap(group, |bytes| bitmap::set(bytes, bits.clone()))?;
         let descriptor = self.group_mut(group)?;
+        if bits.contains(&descriptor.first_free) {
+            descriptor.first_free = bits.end;
+        }
         descriptor.free_blocks = descriptor.free_blocks.saturating_sub(len);
         Ok(blocks)
     }
@@ -225,7 +234,7 @@ impl FileSystem {
             let descriptor = self.group(group)?;
             if descriptor.free_blocks >= want && descriptor.flags.contains(GroupFlags::BLOCK_UNINIT) == never_written {
                 let clusters = self.superblock.group_clusters(group);
-                if let Some(run) = first_run(&self.block_bitmap(group)?, 0..clusters, want) {
+                if let Some(run) = first_run(&self.block_bitmap(group)?, descriptor.first_free..clusters, want) {
                     return Ok(Some((group, run)));
                 }
             }

@@ -42,22 +42,21 @@ pub(crate) fn find_set(bitmap: &[u8], range: Range<u32>) -> u32 {
 
 /// The first bit that is not as all bits of `skip` are.
 fn find(bitmap: &[u8], range: Range<u32>, skip: u8) -> Option<u32> {
+    let skip = u64::from_le_bytes([skip; 8]);
     let mut n = range.start;
     while n < range.end {
-        if n.is_multiple_of(64)
-            && let Some(word) = bitmap.get(n as usize / 8..n as usize / 8 + 8)
-            && word.iter().all(|byte| *byte == skip)
-        {
-            n += 64;
-            continue;
-        }
-        let differs = bitmap.get(n as usize / 8)? ^ skip;
-        let rest = differs >> (n % 8);
+        let at = n as usize / 8;
+        // Eight bytes at once where there are as many; what lies before bit `n` is shifted out.
+        let (word, bits) = match bitmap.get(at..at + 8).and_then(<[u8]>::first_chunk) {
+            Some(bytes) => (u64::from_le_bytes(*bytes), 64),
+            None => (u64::from(*bitmap.get(at)?) | skip & !0xFF, 8),
+        };
+        let rest = (word ^ skip) >> (n % 8);
         if rest != 0 {
             let found = n + rest.trailing_zeros();
             return (found < range.end).then_some(found);
         }
-        n += 8 - n % 8;
+        n += bits - n % 8;
     }
     None
 }

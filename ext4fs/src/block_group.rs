@@ -39,6 +39,8 @@ pub(crate) struct Group {
     /// Inodes at the table's end that were never used.
     pub itable_unused: u32,
     pub flags: GroupFlags,
+    /// No cluster below this one is free. Known in memory only.
+    pub first_free: u32,
     pub block_bitmap_checksum: u32,
     pub inode_bitmap_checksum: u32,
     /// Whether it differs from the descriptor on the disk.
@@ -77,6 +79,7 @@ impl Group {
             used_dirs: count(raw.bg_used_dirs_count_lo.get(), raw.bg_used_dirs_count_hi.get()),
             itable_unused: count(raw.bg_itable_unused_lo.get(), raw.bg_itable_unused_hi.get()),
             flags,
+            first_free: 0,
             block_bitmap_checksum: count(raw.bg_block_bitmap_csum_lo.get(), raw.bg_block_bitmap_csum_hi.get()),
             inode_bitmap_checksum: count(raw.bg_inode_bitmap_csum_lo.get(), raw.bg_inode_bitmap_csum_hi.get()),
             dirty: false,

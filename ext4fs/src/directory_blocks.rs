@@ -1,11 +1,11 @@
 //! A directory's blocks, as the directory code wants them, over an inode.
 
 use crate::Result;
-use crate::directory::{self, DirectoryBlocks, DirectoryBlocksMut};
+use crate::directory::{self, Check, DirectoryBlocks, DirectoryBlocksMut};
 use crate::file_system::FileSystem;
 use crate::inode::{Inode, InodeFlags};
 use crate::mapping::Place;
-use crate::metadata_cache::BlockKind;
+use crate::metadata_cache::{Block, BlockKind};
 use crate::{Error, limits};
 
 /// A directory to be read.
@@ -54,9 +54,10 @@ impl FileSystem {
         }
     }
 
-    fn read_directory_block(&self, inode: &Inode, logical: u32) -> Result<Vec<u8>> {
+    /// A block of a directory, which `check` judges unless it was judged as this block of this directory before.
+    fn read_directory_block(&self, inode: &Inode, logical: u32, check: Check<'_>) -> Result<Block> {
         let block = self.directory_block(inode, logical)?;
-        Ok(self.cache.get(block, BlockKind::Directory, |_| Ok(()))?.to_vec())
+        self.cache.get(block, directory_kind(inode, logical), check)
     }
 
     fn directory_block_count(&self, inode: &Inode) -> u32 {
@@ -93,8 +94,8 @@ impl DirectoryBlocks for Directory<'_> {
         self.inode.flags().contains(InodeFlags::ENCRYPT)
     }
 
-    fn read(&self, block: u32) -> Result<Vec<u8>> {
-        self.fs.read_directory_block(self.inode, block)
+    fn read(&self, block: u32, check: Check<'_>) -> Result<Block> {
+        self.fs.read_directory_block(self.inode, block, check)
     }
 }
 
@@ -127,23 +128,23 @@ impl DirectoryBlocks for DirectoryMut<'_> {
         self.inode.flags().contains(InodeFlags::ENCRYPT)
     }
 
-    fn read(&self, block: u32) -> Result<Vec<u8>> {
-        self.fs.read_directory_block(&self.inode, block)
+    fn read(&self, block: u32, check: Check<'_>) -> Result<Block> {
+        self.fs.read_directory_block(&self.inode, block, check)
     }
 }
 
 impl DirectoryBlocksMut for DirectoryMut<'_> {
-    fn write(&mut self, block: u32, bytes: &[u8]) -> Result<()> {
-        let block = self.fs.directory_block(&self.inode, block)?;
-        self.fs.cache.put(block, BlockKind::Directory, bytes.to_vec())
+    fn write(&mut self, logical: u32, bytes: Block) -> Result<()> {
+        let block = self.fs.directory_block(&self.inode, logical)?;
+        self.fs.cache.put(block, directory_kind(&self.inode, logical), bytes)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<u32> {
+    fn append(&mut self, bytes: Vec<u8>) -> Result<u32> {
         let logical = self.block_count();
         self.fs.require_blocks(1 + self.fs.map_growth(1))?;
         let (block, _) = self.fs.place_data(&mut self.inode, logical, 1)?;
         self.fs.add_mapping(&mut self.inode, logical, block, 1)?;
-        self.fs.cache.put(block, BlockKind::Directory, bytes.to_vec())?;
+        self.fs.cache.put(block, directory_kind(&self.inode, logical), bytes)?;
         self.inode.set_size((u64::from(logical) + 1) * self.fs.superblock.block_size as u64);
         self.fs.write_inode(&self.inode)?;
         Ok(logical)
@@ -155,6 +156,11 @@ impl DirectoryBlocksMut for DirectoryMut<'_> {
         self.inode.set_flags(flags);
         self.fs.write_inode(&self.inode)
     }
+}
+
+/// What a block of a directory was checked as: as which of its blocks, and whether as one of an index.
+fn directory_kind(inode: &Inode, logical: u32) -> BlockKind {
+    BlockKind::Directory { inode: inode.number, logical, indexed: inode.flags().contains(InodeFlags::INDEX) }
 }
 
 /// Whether a name can be given to a new entry.

@@ -36,6 +36,7 @@ mod attribute_store;
 mod backup;
 mod bitmap;
 mod block_group;
+mod block_hash;
 mod block_map;
 mod block_map_edit;
 mod check;

@@ -217,7 +217,8 @@ impl FileSystem {
         let (block, _) = self.place_data(inode, 0, 1)?;
         let seed = inode.checksum_seed(&self.superblock);
         let bytes = directory::first_block(&self.directory_format, seed, inode.number, parent);
-        self.cache.put(block, BlockKind::Directory, bytes)?;
+        let kind = BlockKind::Directory { inode: inode.number, logical: 0, indexed: false };
+        self.cache.put(block, kind, bytes)?;
         inode.set_size(self.superblock.block_size as u64);
         self.add_mapping(inode, 0, block, 1)
     }

@@ -1,11 +1,12 @@
 //! Metadata blocks in memory: changed ones until they are flushed, clean ones as long as there is room.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use block::{ReadAt, WriteAt};
 
+use crate::block_hash::BlockMap;
 use crate::limits::{CLEAN_CACHE_BYTES, MAX_RUN_BYTES};
 use crate::{Error, Result};
 
@@ -23,7 +24,11 @@ pub(crate) enum BlockKind {
         inode: u32,
     },
     Indirect,
-    Directory,
+    Directory {
+        inode: u32,
+        logical: u32,
+        indexed: bool,
+    },
     Xattr,
     OrphanFile,
     Quota,
@@ -100,8 +105,8 @@ impl Device {
 /// A block found in the old one moves to the young one, so what is used stays.
 #[derive(Debug, Default)]
 struct CleanBlocks {
-    young: HashMap<u64, (BlockKind, Block)>,
-    old: HashMap<u64, (BlockKind, Block)>,
+    young: BlockMap<(BlockKind, Block)>,
+    old: BlockMap<(BlockKind, Block)>,
     generation_len: usize,
 }
 
@@ -226,12 +231,13 @@ impl MetadataCache {
     }
 
     /// Replaces a metadata block's bytes, whatever they were.
-    pub(crate) fn put(&mut self, number: u64, kind: BlockKind, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) fn put(&mut self, number: u64, kind: BlockKind, bytes: impl Into<Block>) -> Result<()> {
+        let bytes = bytes.into();
         debug_assert_eq!(bytes.len(), self.block_size);
         self.offset(number, 1)?;
         self.changes += 1;
         self.clean.get_mut().unwrap_or_else(PoisonError::into_inner).remove(number);
-        self.dirty.insert(number, (kind, Arc::new(bytes)));
+        self.dirty.insert(number, (kind, bytes));
         Ok(())
     }
 

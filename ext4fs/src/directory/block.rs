@@ -3,6 +3,8 @@
 //! <https://docs.kernel.org/filesystems/ext4/directory.html#linear-classic-directories>, kernel `fs/ext4/dir.c`
 //! (`__ext4_check_dir_entry`) and `fs/ext4/namei.c` (`ext4_dirblock_csum_verify`, `ext4_generic_delete_entry`).
 
+use std::sync::Arc;
+
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -10,6 +12,7 @@ use super::{DirectoryFormat, Entry, Place};
 use crate::checksum::crc32c;
 use crate::error::{Error, Result};
 use crate::layout::dir_entry::{DirEntryHeader, DirEntryTail};
+use crate::metadata_cache::Block;
 
 /// Bytes of an entry before its name.
 const HEADER_LEN: usize = size_of::<DirEntryHeader>();
@@ -52,7 +55,7 @@ impl Slot {
 
 /// The bytes that an entry with a name of this length needs.
 pub(super) fn rec_len_for(name_len: usize) -> usize {
-    (HEADER_LEN + name_len).next_multiple_of(4)
+    (HEADER_LEN + name_len + 3) & !3
 }
 
 /// Where the entries of a block end and its tail, if any, begins.
@@ -74,38 +77,54 @@ pub(super) struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    fn decode(&self) -> Result<Slot> {
+    /// The entry at the offset, if it is well-formed. Directories are searched by this, so it is made of few steps.
+    #[inline(always)]
+    fn decode(&self) -> Option<Slot> {
+        let offset = self.offset;
+        let header = self.bytes.get(offset..self.end)?.first_chunk()?;
+        let word = u64::from_le_bytes(*header);
+        let (rec_len, name_len) = ((word >> 32) as u16, (word >> 48) as u8);
+        let rec_len = decode_rec_len(rec_len, self.bytes.len());
+        let least = rec_len_for(usize::from(name_len)).max(MIN_REC_LEN);
+        let sound = rec_len % 4 == 0 && rec_len >= least && rec_len <= self.end - offset;
+        let (inode, file_type) = (word as u32, (word >> 56) as u8);
+        sound.then_some(Slot { offset, rec_len, inode, file_type, name_len: usize::from(name_len) })
+    }
+
+    /// What is wrong with the entry at the offset.
+    #[cold]
+    fn malformed(&self) -> Error {
         let (offset, left) = (self.offset, self.end - self.offset);
         let wrong = |rule: String| Error::corrupt("directory entry", self.place, rule);
         let Some((header, _)) =
             self.bytes.get(offset..self.end).and_then(|rest| DirEntryHeader::read_from_prefix(rest).ok())
         else {
-            return Err(wrong(format!("at offset {offset} must have {HEADER_LEN} bytes, found {left}")));
+            return wrong(format!("at offset {offset} must have {HEADER_LEN} bytes, found {left}"));
         };
         let rec_len = decode_rec_len(header.rec_len.get(), self.bytes.len());
-        let name_len = usize::from(header.name_len);
         if rec_len < MIN_REC_LEN || !rec_len.is_multiple_of(4) || rec_len > left {
-            return Err(wrong(format!(
-                "rec_len at offset {offset} must be a multiple of 4 from {MIN_REC_LEN} to {left}, found {rec_len}"
-            )));
+            let rule = format!("must be a multiple of 4 from {MIN_REC_LEN} to {left}, found {rec_len}");
+            return wrong(format!("rec_len at offset {offset} {rule}"));
         }
-        if rec_len_for(name_len) > rec_len {
-            return Err(wrong(format!("name_len at offset {offset} must fit rec_len {rec_len}, found {name_len}")));
-        }
-        Ok(Slot { offset, rec_len, inode: header.inode.get(), file_type: header.file_type, name_len })
+        wrong(format!("name_len at offset {offset} must fit rec_len {rec_len}, found {}", header.name_len))
     }
 }
 
 impl Iterator for Slots<'_> {
     type Item = Result<Slot>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.offset >= self.end {
             return None;
         }
-        let slot = self.decode();
-        self.offset = slot.as_ref().map_or(self.end, |slot| slot.offset + slot.rec_len);
-        Some(slot)
+        let Some(slot) = self.decode() else {
+            let malformed = self.malformed();
+            self.offset = self.end;
+            return Some(Err(malformed));
+        };
+        self.offset = slot.offset + slot.rec_len;
+        Some(Ok(slot))
     }
 }
 
@@ -128,7 +147,7 @@ pub(super) fn find(
 }
 
 /// Puts an entry into the first gap that is wide enough. Returns whether there was one.
-pub(super) fn insert(bytes: &mut [u8], f: &DirectoryFormat, place: Place, e: &Entry) -> Result<bool> {
+pub(super) fn insert(bytes: &mut Block, f: &DirectoryFormat, place: Place, e: &Entry) -> Result<bool> {
     let needed = rec_len_for(e.name.len());
     let mut gap = None;
     for slot in slots(bytes, entries_end(f), place) {
@@ -139,6 +158,7 @@ pub(super) fn insert(bytes: &mut [u8], f: &DirectoryFormat, place: Place, e: &En
         }
     }
     let Some(slot) = gap else { return Ok(false) };
+    let bytes = Arc::make_mut(bytes);
     let (start, len) = (slot.offset + slot.needed(), slot.rec_len - slot.needed());
     if slot.inode != 0 {
         set_rec_len(bytes, slot.offset, slot.needed());

@@ -56,7 +56,7 @@ pub(super) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &
             return Err(Error::corrupt("htree", place, "must be a block of entries".to_owned()));
         }
         if block::insert(&mut bytes, f, place, e)? {
-            return write_block(dir, f, number, &mut bytes);
+            return write_block(dir, f, number, bytes);
         }
         let mut entries = Vec::new();
         for slot in block::slots(&bytes, block::entries_end(f), place) {
@@ -68,7 +68,7 @@ pub(super) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &
         entries.push(e.clone());
         // Holes that are each too small may together be enough.
         if let Some(bytes) = block::build(f, dir.checksum_seed(), entries.iter()) {
-            return dir.write(number, &bytes);
+            return dir.write(number, bytes.into());
         }
         match path.indexes.last_mut() {
             Some(lowest) if !lowest.is_full(f) => return split_leaf(dir, f, lowest, (path.kind, number), entries),
@@ -117,7 +117,7 @@ pub(super) fn convert_and_insert(dir: &mut dyn DirectoryBlocksMut, f: &Directory
     };
     let leaf = block::build(f, dir.checksum_seed(), entries.iter())
         .ok_or_else(|| Error::corrupt("directory block", place, "must hold less than a block".to_owned()))?;
-    let leaf = dir.append(&leaf)?;
+    let leaf = dir.append(leaf)?;
     Index::new_root(f, dir.inode(), parent, leaf).write(dir, f)?;
     dir.set_indexed(true)?;
     insert(dir, f, e)
@@ -221,8 +221,8 @@ fn split_leaf(
         let place = Place { inode: dir.inode(), block: leaf };
         return Err(Error::corrupt("directory block", place, "must be one that two blocks can hold".to_owned()));
     };
-    let number = dir.append(&high_bytes)?;
-    dir.write(leaf, &low_bytes)?;
+    let number = dir.append(high_bytes)?;
+    dir.write(leaf, low_bytes.into())?;
     index.insert_after(index.at, hash | u32::from(before == hash), number);
     index.write(dir, f)
 }

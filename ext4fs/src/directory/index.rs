@@ -3,6 +3,8 @@
 //! <https://docs.kernel.org/filesystems/ext4/directory.html#hash-tree-directories>, kernel `fs/ext4/namei.c`
 //! (`dx_probe`, `ext4_dx_csum`, `get_dx_countlimit`).
 
+use std::sync::Arc;
+
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -13,6 +15,7 @@ use crate::layout::dir_entry::DirEntryHeader;
 use crate::layout::htree::{
     DxCountLimit, DxEntry, DxRootInfo, DxTail, NODE_ENTRIES_OFFSET, ROOT_ENTRIES_OFFSET, ROOT_INFO_OFFSET,
 };
+use crate::metadata_cache::Block;
 
 /// Bytes of an entry.
 const ENTRY_LEN: usize = size_of::<DxEntry>();
@@ -56,7 +59,7 @@ pub(super) fn kind_of(f: &DirectoryFormat, indexed: bool, block: u32, bytes: &[u
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     pub(super) block: u32,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Block,
     kind: BlockKind,
     /// The entry that a search went through.
     pub(super) at: usize,
@@ -82,7 +85,7 @@ impl Index {
     pub(super) fn new_node(f: &DirectoryFormat) -> Self {
         let mut bytes = vec![0; f.block_size];
         block::write_unused(&mut bytes, f.block_size);
-        let mut index = Self { block: 0, bytes, kind: BlockKind::Node, at: 0 };
+        let mut index = Self { block: 0, bytes: bytes.into(), kind: BlockKind::Node, at: 0 };
         index.set_count_limit(0, limit(f, BlockKind::Node));
         index
     }
@@ -94,7 +97,7 @@ impl Index {
         let info =
             DxRootInfo { hash_version: f.default_hash, info_length: 8, indirect_levels: 0, ..DxRootInfo::new_zeroed() };
         bytes[ROOT_INFO_OFFSET..ROOT_ENTRIES_OFFSET].copy_from_slice(info.as_bytes());
-        let mut index = Self { block: 0, bytes, kind: BlockKind::Root, at: 0 };
+        let mut index = Self { block: 0, bytes: bytes.into(), kind: BlockKind::Root, at: 0 };
         index.set_count_limit(1, limit(f, BlockKind::Root));
         index.set_child(0, leaf);
         index
@@ -138,9 +141,10 @@ impl Index {
     pub(super) fn insert_after(&mut self, at: usize, hash: u32, block: u32) {
         let (count, start) = (self.count(), self.offset(at + 1));
         let end = self.offset(count);
-        self.bytes.copy_within(start..end, start + ENTRY_LEN);
+        let bytes = self.bytes_mut();
+        bytes.copy_within(start..end, start + ENTRY_LEN);
         let entry = DxEntry { hash: U32::new(hash), block: U32::new(block) };
-        self.bytes[start..start + ENTRY_LEN].copy_from_slice(entry.as_bytes());
+        bytes[start..start + ENTRY_LEN].copy_from_slice(entry.as_bytes());
         self.set_count(count + 1);
     }
 
@@ -150,12 +154,13 @@ impl Index {
         let (start, end) = (self.offset(from), self.offset(count));
         let target = into.offset(0);
         let room = count_limit(&into.bytes, into.kind).map_or(0, |(limit, _)| limit);
-        into.bytes[target..target + end - start].copy_from_slice(&self.bytes[start..end]);
+        let moved = into.bytes_mut();
+        moved[target..target + end - start].copy_from_slice(&self.bytes[start..end]);
         // The first entry's hash was copied over the count and the limit.
-        into.bytes[target..target + 4].fill(0);
+        moved[target..target + 4].fill(0);
         into.set_count_limit(count - from, room);
         let kept = self.offset(from.max(1));
-        self.bytes[kept..end].fill(0);
+        self.bytes_mut()[kept..end].fill(0);
         self.set_count(from.max(1));
         hash
     }
@@ -167,7 +172,7 @@ impl Index {
 
     /// Sets the number of levels below the root, with `child` as the root's only entry.
     pub(super) fn grow(&mut self, child: u32) {
-        self.bytes[ROOT_INFO_OFFSET + 6] += 1;
+        self.bytes_mut()[ROOT_INFO_OFFSET + 6] += 1;
         self.set_child(0, child);
     }
 
@@ -178,15 +183,19 @@ impl Index {
 
     /// Writes the block with its checksum.
     pub(super) fn write(&mut self, dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat) -> Result<()> {
-        set_checksum(&mut self.bytes, f, self.kind, dir.checksum_seed());
-        dir.write(self.block, &self.bytes)
+        set_checksum(Arc::make_mut(&mut self.bytes).as_mut_slice(), f, self.kind, dir.checksum_seed());
+        dir.write(self.block, self.bytes.clone())
     }
 
     /// Adds the block at the directory's end, with its checksum.
     pub(super) fn append(&mut self, dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat) -> Result<u32> {
-        set_checksum(&mut self.bytes, f, self.kind, dir.checksum_seed());
-        self.block = dir.append(&self.bytes)?;
+        set_checksum(Arc::make_mut(&mut self.bytes).as_mut_slice(), f, self.kind, dir.checksum_seed());
+        self.block = dir.append(self.bytes.to_vec())?;
         Ok(self.block)
+    }
+
+    fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        Arc::make_mut(&mut self.bytes)
     }
 
     fn offset(&self, at: usize) -> usize {
@@ -200,7 +209,7 @@ impl Index {
 
     fn set_child(&mut self, at: usize, block: u32) {
         let start = self.offset(at) + 4;
-        self.bytes[start..start + 4].copy_from_slice(&block.to_le_bytes());
+        self.bytes_mut()[start..start + 4].copy_from_slice(&block.to_le_bytes());
     }
 
     fn set_count(&mut self, count: usize) {
@@ -213,7 +222,7 @@ impl Index {
         // A block has room for fewer than 8192 entries.
         let fits = |number: usize| U16::new(u16::try_from(number).unwrap_or(u16::MAX));
         let new = DxCountLimit { limit: fits(limit), count: fits(count) };
-        self.bytes[start..start + 4].copy_from_slice(new.as_bytes());
+        self.bytes_mut()[start..start + 4].copy_from_slice(new.as_bytes());
     }
 }
 
@@ -273,7 +282,7 @@ pub(super) fn unindex(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat) -> 
                 .map(|(slot, _)| super::first_block(f, dir.checksum_seed(), dir.inode(), slot.inode)),
         };
         let new = new.ok_or_else(|| Error::corrupt("htree", place, "must hold `..`, found none".to_owned()))?;
-        dir.write(number, &new)?;
+        dir.write(number, new.into())?;
     }
     dir.set_indexed(false)
 }

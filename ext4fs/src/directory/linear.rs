@@ -46,13 +46,13 @@ pub(super) fn insert(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, e: &
     for number in 0..count {
         let mut bytes = read_block(dir, f, number)?;
         if block::insert(&mut bytes, f, Place { inode: dir.inode(), block: number }, e)? {
-            return write_block(dir, f, number, &mut bytes);
+            return write_block(dir, f, number, bytes);
         }
     }
     if count == 1 && f.indexed {
         return htree::convert_and_insert(dir, f, e);
     }
     let bytes = block::build(f, dir.checksum_seed(), std::iter::once(e)).ok_or(Error::InvalidName)?;
-    dir.append(&bytes)?;
+    dir.append(bytes)?;
     Ok(())
 }

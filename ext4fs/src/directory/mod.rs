@@ -17,9 +17,11 @@ mod tests;
 mod unicode_12_1;
 
 use std::fmt;
+use std::sync::Arc;
 
 use self::fold::Wanted;
 use crate::error::{Error, Result};
+use crate::metadata_cache::Block;
 
 pub(crate) use fold::fold;
 pub(crate) use scrub::{BlockOwner, scrub_block};
@@ -45,6 +47,9 @@ pub(crate) struct DirectoryFormat {
     pub large: bool,
 }
 
+/// What judges a block.
+pub(crate) type Check<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
 /// One directory's blocks, by logical number.
 pub(crate) trait DirectoryBlocks {
     /// The directory's inode, for messages.
@@ -67,16 +72,17 @@ pub(crate) trait DirectoryBlocks {
     fn has_encrypted_names(&self) -> bool {
         false
     }
-    /// The block's bytes, as long as a block. A hole is an error.
-    fn read(&self, block: u32) -> Result<Vec<u8>>;
+    /// The block's bytes, as long as a block. A hole is an error. `check` judges them, but need not be called for a block
+    /// that it has judged before.
+    fn read(&self, block: u32, check: Check<'_>) -> Result<Block>;
 }
 
 /// One directory's blocks, to be changed.
 pub(crate) trait DirectoryBlocksMut: DirectoryBlocks {
     /// Replaces a block.
-    fn write(&mut self, block: u32, bytes: &[u8]) -> Result<()>;
+    fn write(&mut self, block: u32, bytes: Block) -> Result<()>;
     /// Adds a block at the end and returns its logical number.
-    fn append(&mut self, bytes: &[u8]) -> Result<u32>;
+    fn append(&mut self, bytes: Vec<u8>) -> Result<u32>;
     /// Sets or clears `EXT4_INDEX_FL`.
     fn set_indexed(&mut self, indexed: bool) -> Result<()>;
 }
@@ -116,7 +122,7 @@ impl fmt::Display for Place {
 /// Where an entry was found.
 struct Found {
     block: u32,
-    bytes: Vec<u8>,
+    bytes: Block,
     slot: block::Slot,
     /// The offset of the entry before it in the block.
     previous: Option<usize>,
@@ -210,8 +216,8 @@ pub(crate) fn remove(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, name
     }
     let Some(mut found) = find(dir, f, name)? else { return Ok(None) };
     let entry = found.slot.to_entry(f, &found.bytes);
-    block::remove(&mut found.bytes, &found.slot, found.previous, f);
-    write_block(dir, f, found.block, &mut found.bytes)?;
+    block::remove(Arc::make_mut(&mut found.bytes).as_mut_slice(), &found.slot, found.previous, f);
+    write_block(dir, f, found.block, found.bytes)?;
     Ok(Some(entry))
 }
 
@@ -227,8 +233,9 @@ pub(crate) fn replace_inode(
     file_type: u8,
 ) -> Result<bool> {
     let Some(mut found) = find(dir, f, name)? else { return Ok(false) };
-    block::set_target(&mut found.bytes, &found.slot, inode, if f.has_file_type { file_type } else { 0 });
-    write_block(dir, f, found.block, &mut found.bytes)?;
+    let file_type = if f.has_file_type { file_type } else { 0 };
+    block::set_target(Arc::make_mut(&mut found.bytes).as_mut_slice(), &found.slot, inode, file_type);
+    write_block(dir, f, found.block, found.bytes)?;
     Ok(true)
 }
 
@@ -252,28 +259,27 @@ fn find(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, name: &[u8])
 }
 
 /// A block of a directory, with its checksum checked.
-fn read_block(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, block: u32) -> Result<Vec<u8>> {
-    let place = Place { inode: dir.inode(), block };
-    let bytes = dir.read(block)?;
-    if bytes.len() != f.block_size {
-        return Err(Error::corrupt(
-            "directory block",
-            place,
-            format!("must be {} bytes, found {}", f.block_size, bytes.len()),
-        ));
-    }
-    match index::kind_of(f, dir.is_indexed(), block, &bytes) {
-        index::BlockKind::Leaf => block::check_leaf(&bytes, f, dir.checksum_seed(), place)?,
-        kind => index::check(&bytes, f, kind, dir.checksum_seed(), place)?,
-    }
-    Ok(bytes)
+fn read_block(dir: &(impl DirectoryBlocks + ?Sized), f: &DirectoryFormat, block: u32) -> Result<Block> {
+    dir.read(block, &mut |bytes| {
+        let place = Place { inode: dir.inode(), block };
+        if bytes.len() != f.block_size {
+            let rule = format!("must be {} bytes, found {}", f.block_size, bytes.len());
+            return Err(Error::corrupt("directory block", place, rule));
+        }
+        match index::kind_of(f, dir.is_indexed(), block, bytes) {
+            index::BlockKind::Leaf => block::check_leaf(bytes, f, dir.checksum_seed(), place),
+            kind => index::check(bytes, f, kind, dir.checksum_seed(), place),
+        }
+    })
 }
 
 /// Puts back a block that [`read_block`] gave, with its checksum made anew.
-fn write_block(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, block: u32, bytes: &mut [u8]) -> Result<()> {
-    match index::kind_of(f, dir.is_indexed(), block, bytes) {
-        index::BlockKind::Leaf => block::set_leaf_checksum(bytes, f, dir.checksum_seed()),
-        kind => index::set_checksum(bytes, f, kind, dir.checksum_seed()),
+fn write_block(dir: &mut dyn DirectoryBlocksMut, f: &DirectoryFormat, block: u32, mut bytes: Block) -> Result<()> {
+    let kind = index::kind_of(f, dir.is_indexed(), block, &bytes);
+    let changed = Arc::make_mut(&mut bytes);
+    match kind {
+        index::BlockKind::Leaf => block::set_leaf_checksum(changed, f, dir.checksum_seed()),
+        kind => index::set_checksum(changed, f, kind, dir.checksum_seed()),
     }
     dir.write(block, bytes)
 }

@@ -35,18 +35,19 @@ impl DirectoryBlocks for MemoryDirectory {
     fn has_known_hashes(&self) -> bool {
         !self.folded
     }
-    fn read(&self, block: u32) -> Result<Vec<u8>> {
-        Ok(self.blocks[block as usize].clone())
+    fn read(&self, block: u32, check: Check<'_>) -> Result<Block> {
+        check(&self.blocks[block as usize])?;
+        Ok(self.blocks[block as usize].clone().into())
     }
 }
 
 impl DirectoryBlocksMut for MemoryDirectory {
-    fn write(&mut self, block: u32, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, block: u32, bytes: Block) -> Result<()> {
         self.blocks[block as usize] = bytes.to_vec();
         Ok(())
     }
-    fn append(&mut self, bytes: &[u8]) -> Result<u32> {
-        self.blocks.push(bytes.to_vec());
+    fn append(&mut self, bytes: Vec<u8>) -> Result<u32> {
+        self.blocks.push(bytes);
         Ok(self.block_count() - 1)
     }
     fn set_indexed(&mut self, indexed: bool) -> Result<()> {
@@ -328,9 +329,10 @@ fn scrub_wipes_what_older_kernels_leave() {
             let name = format!("name-{n:0>60}").into_bytes();
             let mut found = find(&dir, &f, &name).unwrap().unwrap();
             let removed = found.bytes[found.slot.offset..found.slot.offset + found.slot.rec_len].to_vec();
-            block::remove(&mut found.bytes, &found.slot, found.previous, &f);
-            found.bytes[found.slot.offset + 6..found.slot.offset + found.slot.rec_len].copy_from_slice(&removed[6..]);
-            write_block(&mut dir, &f, found.block, &mut found.bytes).unwrap();
+            let bytes = std::sync::Arc::make_mut(&mut found.bytes);
+            block::remove(bytes, &found.slot, found.previous, &f);
+            bytes[found.slot.offset + 6..found.slot.offset + found.slot.rec_len].copy_from_slice(&removed[6..]);
+            write_block(&mut dir, &f, found.block, found.bytes).unwrap();
             model.remove(&name);
         }
         // What an index keeps beyond its count when it was split.

@@ -84,7 +84,8 @@ impl FileSystem {
                 let mut check = |number| self.check_entry(owner, number, bitmap);
                 let changed = scrub_block(&self.directory_format, owner, logical, bytes, &mut check)?;
                 report.directories += changed;
-                (changed, BlockKind::Directory)
+                let (inode, indexed) = (owner.inode, owner.indexed);
+                (changed, BlockKind::Directory { inode, logical, indexed })
             }
             What::ExtentNode { inode, checksum_seed } => {
                 let changed = self.scrub_extent_node(bytes, checksum_seed);
