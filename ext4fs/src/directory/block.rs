@@ -86,7 +86,7 @@ impl Slots<'_> {
         let (rec_len, name_len) = ((word >> 32) as u16, (word >> 48) as u8);
         let rec_len = decode_rec_len(rec_len, self.bytes.len());
         let least = rec_len_for(usize::from(name_len)).max(MIN_REC_LEN);
-        let sound = rec_len % 4 == 0 && rec_len >= least && rec_len <= self.end - offset;
+        let sound = rec_len.is_multiple_of(4) && rec_len >= least && rec_len <= self.end - offset;
         let (inode, file_type) = (word as u32, (word >> 56) as u8);
         sound.then_some(Slot { offset, rec_len, inode, file_type, name_len: usize::from(name_len) })
     }

@@ -16,6 +16,7 @@ mod fast_commit;
 mod features;
 mod identity;
 mod inline;
+mod io_errors;
 mod large_values;
 mod model;
 mod read;
