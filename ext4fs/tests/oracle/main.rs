@@ -22,5 +22,6 @@ mod model;
 mod read;
 mod recovery;
 mod scrub;
+mod second_reader;
 mod write;
 mod xattr;

@@ -20,7 +20,7 @@ const LAYOUTS: &[&str] = &[
 
 /// An image as a crash would have left it: the kernel has files written and removed, but has not unmounted it. One file
 /// was removed while open.
-fn crashed(folder: &Path, arguments: &str) -> Option<PathBuf> {
+pub(crate) fn crashed(folder: &Path, arguments: &str) -> Option<PathBuf> {
     let path = mke2fs(folder, arguments, 48, None);
     let copy = folder.join("crashed");
     let _ = std::fs::remove_file(&copy);
