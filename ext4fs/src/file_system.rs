@@ -204,8 +204,7 @@ impl FileSystem {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
-        let changed = self.superblock_changed || self.groups.iter().any(|group| group.dirty);
-        if self.read_only.is_some() || !(changed || self.cache.needs_flush()) {
+        if self.read_only.is_some() || !self.has_changes() {
             return Ok(());
         }
         let flushed = self.write_everything();
@@ -257,6 +256,12 @@ impl FileSystem {
             self.poisoned |= result.is_err();
         }
         result
+    }
+
+    /// Whether there is something in memory that the device does not have: changes, or a journal that was replayed for
+    /// reading only.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.superblock_changed || self.groups.iter().any(|group| group.dirty) || self.cache.needs_flush()
     }
 
     /// Notes that the superblock differs from the disk's.

@@ -13,7 +13,7 @@ use crate::metadata_cache::BlockKind;
 use crate::{Error, Result};
 
 /// The bit of `s_encoding_flags` that forbids names which are not of the encoding.
-const STRICT: u16 = 1;
+pub(crate) const STRICT: u16 = 1;
 
 impl FileSystem {
     /// Makes a new inode and names it. The name must be new. Owner and permissions are as given, but that a directory's

@@ -65,6 +65,14 @@ impl FileSystem {
         Ok(Some(Journal { fs: self, runs, block_count: blocks as u32 }))
     }
 
+    /// Checks what the journal's superblock says beyond what a replay needs.
+    pub(crate) fn check_journal(&self) -> Result<()> {
+        let Some(first) = self.journal()?.map(|journal| journal.place(0)).transpose()? else { return Ok(()) };
+        let mut bytes = vec![0; self.superblock.block_size];
+        self.cache.read_run(first, 0, &mut bytes)?;
+        journal::check_superblock(&bytes)
+    }
+
     /// Replays the journal and opens what results: on the device where there may be writing, else in memory.
     pub(crate) fn recover(mut self, options: &OpenOptions) -> Result<Self> {
         let Some(journal) = self.journal()? else {

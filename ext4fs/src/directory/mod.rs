@@ -6,6 +6,7 @@
 //! device nor inode.
 
 mod block;
+mod check;
 mod fold;
 mod hash;
 mod htree;
@@ -23,6 +24,7 @@ use self::fold::Wanted;
 use crate::error::{Error, Result};
 use crate::metadata_cache::Block;
 
+pub(crate) use check::check_index;
 pub(crate) use fold::fold;
 pub(crate) use scrub::{BlockOwner, scrub_block};
 

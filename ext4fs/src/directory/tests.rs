@@ -77,6 +77,33 @@ fn entry(inode: u32, name: &[u8]) -> Entry {
     Entry { inode, file_type: 1, name: name.to_vec() }
 }
 
+#[test]
+fn an_index_that_leads_astray_is_noticed() {
+    let f = format(1024);
+    let mut dir = new_directory(&f);
+    for n in 0..3000_u32 {
+        insert(&mut dir, &f, &entry(n + 20, format!("name-{n:0>40}").as_bytes())).unwrap();
+    }
+    check_index(&dir, &f).unwrap();
+    let node = Index::read(&dir, &f, 0, BlockKind::Root).unwrap().child(0);
+    // In an index block: an entry's hash, and then the block that it leads to. In a leaf: a name.
+    for (block, at, what) in [(0, 40, "hash"), (0, 44, "block"), (node, 40, "hash"), (node, 44, "block")] {
+        let sound = dir.blocks[block as usize].clone();
+        let changed = &mut dir.blocks[block as usize];
+        let next: [u8; 4] = changed[at + 8..at + 12].try_into().unwrap();
+        changed[at..at + 4].copy_from_slice(&next);
+        let kind = if block == 0 { BlockKind::Root } else { BlockKind::Node };
+        index::set_checksum(changed, &f, kind, SEED);
+        let found = check_index(&dir, &f);
+        assert!(matches!(found, Err(Error::Corrupt(_))), "{what} in block {block}: {found:?}");
+        dir.blocks[block as usize] = sound;
+    }
+    let leaf = Index::read(&dir, &f, node, BlockKind::Node).unwrap().child(3) as usize;
+    dir.blocks[leaf][10] ^= 1;
+    block::set_leaf_checksum(&mut dir.blocks[leaf], &f, SEED);
+    assert!(matches!(check_index(&dir, &f), Err(Error::Corrupt(_))));
+}
+
 fn scrub(f: &DirectoryFormat, indexed: bool, block: usize, bytes: &mut [u8]) -> Result<u64> {
     let owner = BlockOwner { inode: INODE, checksum_seed: SEED, indexed };
     scrub_block(f, owner, block as u32, bytes, &mut |_| Ok(()))

@@ -17,7 +17,7 @@ use crate::error::Result;
 
 pub(crate) use fast_commit::FastCommit;
 pub(crate) use replay::replay;
-pub(crate) use superblock::{scrubbed_superblock, superblock_with_uuid};
+pub(crate) use superblock::{check_superblock, scrubbed_superblock, superblock_with_uuid};
 
 /// A journal's blocks, by their number in the journal.
 pub(crate) trait JournalBlocks {

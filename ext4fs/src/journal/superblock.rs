@@ -151,6 +151,28 @@ pub(super) fn is_clean(superblock: &[u8]) -> Result<bool> {
     Ok(read(superblock)?.s_start.get() == 0)
 }
 
+/// Checks what a journal's first block says beyond what a replay needs: its checksum, that a journal of version 1 has none
+/// of the later fields, and that the journal is one file system's.
+///
+/// # Errors
+/// [`Error::Corrupt`] where it does not hold together, [`Error::Unsupported`] for unknown features.
+pub(crate) fn check_superblock(superblock: &[u8]) -> Result<()> {
+    let wrong = |rule: String| Error::corrupt("journal superblock", "journal block 0", rule);
+    let raw = read(superblock)?;
+    let users = raw.s_nr_users.get();
+    if raw.s_header.h_blocktype.get() == BLOCK_TYPE_SUPERBLOCK_V1 {
+        let later = [raw.s_feature_compat, raw.s_feature_incompat, raw.s_feature_ro_compat, raw.s_nr_users];
+        let blank = later.iter().all(|field| field.get() == 0);
+        return if blank { Ok(()) } else { Err(wrong("must have no features in version 1".to_owned())) };
+    }
+    let (_, incompat) = features(&raw)?;
+    let (expected, found) = (checksum(&raw), raw.s_checksum.get());
+    if incompat.intersects(Incompat::CSUM_V2 | Incompat::CSUM_V3) && expected != found {
+        return Err(wrong(format!("checksum must be {expected:#010x}, found {found:#010x}")));
+    }
+    if users > 1 { Err(wrong(format!("s_nr_users must be at most 1, found {users}"))) } else { Ok(()) }
+}
+
 /// The first block of a clean journal whose other blocks are to be all zeros: the superblock's own fields stay, so that
 /// sequence numbers go on, and what lies behind it becomes zeros.
 ///

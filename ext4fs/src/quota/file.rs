@@ -2,6 +2,8 @@
 //!
 //! Kernel `fs/quota/quota_tree.c`, `fs/quota/quota_v2.c`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Kind, Usage};
@@ -50,6 +52,41 @@ impl FileSystem {
             entry.dqb_itime = 1.into();
         }
         self.write_quota_block(&file, number, &bytes)
+    }
+
+    /// All that a quota file says is used.
+    pub(super) fn usages_in_file(&self, kind: Kind) -> Result<BTreeMap<u32, Usage>> {
+        let file = self.quota_file(kind)?;
+        let mut usages = BTreeMap::new();
+        // A block of references is referred to once, so more of them than there are blocks would be a loop. Ids from
+        // anywhere may share a block of entries.
+        let mut pending = vec![(ROOT_BLOCK, 0)];
+        let mut left = file.header.dqi_blocks.get();
+        let mut of_entries = BTreeSet::new();
+        while let Some((number, level)) = pending.pop() {
+            left = left.checked_sub(1).ok_or_else(|| file.wrong(number, "is referred to once"))?;
+            let bytes = self.read_quota_block(&file, number)?;
+            for reference in bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)) {
+                if reference == 0 {
+                    continue;
+                }
+                file.check(reference)?;
+                if level + 1 == LEVELS {
+                    of_entries.insert(reference);
+                } else {
+                    pending.push((reference, level + 1));
+                }
+            }
+        }
+        for number in of_entries {
+            let bytes = self.read_quota_block(&file, number)?;
+            for (_, entry, _) in entries(&bytes).filter(|(_, _, used)| *used) {
+                let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+                let usage = Usage { bytes: count(entry.dqb_curspace.get()), inodes: count(entry.dqb_curinodes.get()) };
+                usages.insert(entry.dqb_id.get(), usage);
+            }
+        }
+        Ok(usages)
     }
 
     fn quota_file(&self, kind: Kind) -> Result<QuotaFile> {

@@ -7,11 +7,11 @@ mod file;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::Result;
 use crate::features::RoCompat;
 use crate::file_system::{FileSystem, ROOT_INODE};
 use crate::inode::{Inode, InodeFlags};
 use crate::superblock::Superblock;
+use crate::{Error, Result};
 
 /// Blocks that all quota files together may grow by in one change.
 pub(crate) const RESERVED_BLOCKS: u64 = 24;
@@ -64,6 +64,25 @@ struct Usage {
     inodes: i64,
 }
 
+/// What all inodes use, by whom it counts for.
+#[derive(Debug, Default)]
+pub(crate) struct Usages(BTreeMap<(Kind, u32), Usage>);
+
+impl Usages {
+    /// Counts an inode's blocks, and `inodes` inodes, for those who own it.
+    pub(crate) fn add(&mut self, fs: &FileSystem, inode: &Inode, inodes: i64) {
+        let files = Kind::ALL.map(|kind| kind.inode(&fs.superblock));
+        if files.contains(&inode.number) || is_uncounted(inode) {
+            return;
+        }
+        for (kind, _) in Kind::ALL.into_iter().zip(files).filter(|(_, file)| *file != 0) {
+            let usage = self.0.entry((kind, kind.id(inode))).or_default();
+            usage.bytes = usage.bytes.saturating_add(sectors_to_bytes(inode.sectors(&fs.superblock)));
+            usage.inodes = usage.inodes.saturating_add(inodes);
+        }
+    }
+}
+
 /// Usage that the quota files do not tell yet.
 #[derive(Debug, Default)]
 pub(crate) struct Quota {
@@ -73,6 +92,23 @@ pub(crate) struct Quota {
 }
 
 impl FileSystem {
+    /// Compares what inodes use with what the quota files say.
+    pub(crate) fn check_usages(&self, usages: &Usages) -> Result<()> {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.inode(&self.superblock) != 0) {
+            let mut told = self.usages_in_file(kind)?;
+            for ((_, id), found) in usages.0.range((kind, 0)..=(kind, u32::MAX)) {
+                let told = told.remove(id).unwrap_or_default();
+                if told != *found {
+                    return Err(wrong_usage(kind, *id, *found, told));
+                }
+            }
+            if let Some((id, told)) = told.into_iter().find(|(_, told)| *told != Usage::default()) {
+                return Err(wrong_usage(kind, id, Usage::default(), told));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether anything is counted.
     pub(crate) fn counts_usage(&self) -> bool {
         Kind::ALL.iter().any(|kind| kind.inode(&self.superblock) != 0)
@@ -100,8 +136,7 @@ impl FileSystem {
     pub(crate) fn note_usage(&mut self, inode: &Inode, bytes: i64, inodes: i64) {
         let own = inode.number < self.superblock.first_inode && inode.number != ROOT_INODE;
         let files = Kind::ALL.map(|kind| kind.inode(&self.superblock));
-        // What holds a value of an attribute is counted for the inodes that have the attribute.
-        if own || files.contains(&inode.number) || inode.flags().contains(InodeFlags::EA_INODE) {
+        if own || files.contains(&inode.number) || is_uncounted(inode) {
             return;
         }
         for (kind, file) in Kind::ALL.into_iter().zip(files) {
@@ -122,6 +157,21 @@ impl FileSystem {
         }
         Ok(())
     }
+}
+
+/// Whether an inode counts for nobody. What holds a value of an attribute is counted for the inodes that have the
+/// attribute; and symbolic links whose target is inline, which only mke2fs makes, e2fsck passes over.
+fn is_uncounted(inode: &Inode) -> bool {
+    let flags = inode.flags();
+    flags.contains(InodeFlags::EA_INODE) || inode.is_symlink() && flags.contains(InodeFlags::INLINE_DATA)
+}
+
+fn wrong_usage(kind: Kind, id: u32, found: Usage, told: Usage) -> Error {
+    let expected = format!(
+        "{} bytes and {} inodes are in use, found {} and {}",
+        found.bytes, found.inodes, told.bytes, told.inodes
+    );
+    Error::corrupt("quota file", format_args!("{kind:?} {id}"), expected)
 }
 
 fn sectors_to_bytes(sectors: u64) -> i64 {

@@ -52,9 +52,17 @@ impl Claims {
         Ok(())
     }
 
-    /// How many blocks have an owner. The ranges must have been merged since the last was added.
-    pub(super) fn total(&self) -> u64 {
-        self.ranges.iter().map(|range| range.end - range.start).sum()
+    /// How many clusters have an owner in any of their blocks; the first cluster begins with block `first`, and the ranges
+    /// must have been merged since the last was added.
+    pub(super) fn clusters(&self, first: u64, blocks_per_cluster: u64) -> u64 {
+        let (mut count, mut next) = (0, 0);
+        for range in &self.ranges {
+            let start = range.start.saturating_sub(first) / blocks_per_cluster;
+            let end = range.end.saturating_sub(first).div_ceil(blocks_per_cluster);
+            count += end - start.max(next).min(end);
+            next = end;
+        }
+        count
     }
 
     /// The first block of `blocks` that has an owner. The ranges must have been merged since the last was added.

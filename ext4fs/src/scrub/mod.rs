@@ -9,6 +9,8 @@ mod slack;
 mod survey;
 mod unused;
 
+pub(crate) use survey::BAD_BLOCKS_INODE;
+
 use crate::Result;
 use crate::file_system::FileSystem;
 
@@ -58,12 +60,15 @@ impl FileSystem {
         self.scrub_with(&ScrubOptions::default())
     }
 
-    /// Checks what owns blocks as a scrub does before it changes anything, and returns how many blocks have an owner.
-    pub(crate) fn check_owners(&self, options: &ScrubOptions) -> Result<u64> {
-        let mut plan = self.survey(options)?;
+    /// Checks what owns blocks as a scrub does before it changes anything, and returns how many clusters have an owner.
+    /// Bad blocks count as owned.
+    pub(crate) fn check_owners(&self, bad: &[std::ops::Range<u64>]) -> Result<u64> {
+        let mut plan = self.survey(&ScrubOptions::default())?;
         self.plan_slack(&mut plan)?;
+        bad.iter().try_for_each(|run| plan.claims.add(run.clone()))?;
+        plan.claims.merge()?;
         self.check_free_blocks(&plan)?;
-        Ok(plan.claims.total())
+        Ok(plan.claims.clusters(self.superblock.first_data_block, u64::from(self.superblock.cluster_ratio)))
     }
 
     /// As [`FileSystem::scrub`], with options.

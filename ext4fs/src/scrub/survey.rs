@@ -21,7 +21,7 @@ use crate::metadata_cache::{Block, BlockKind};
 use crate::{Error, Result, bitmap, xattr, zeros};
 
 /// The inode that lists bad blocks, which belong to nobody.
-pub(super) const BAD_BLOCKS_INODE: u32 = 1;
+pub(crate) const BAD_BLOCKS_INODE: u32 = 1;
 /// The inode of the blocks kept for more group descriptors, which the groups' headers own, too.
 const RESIZE_INODE: u32 = 7;
 /// Which number in `i_block` is that of the double indirect block.
@@ -322,6 +322,10 @@ impl FileSystem {
 
     /// The journal: all of a clean one holds nothing but its superblock.
     fn survey_journal(&self, plan: &mut Plan) -> Result<()> {
+        // What is only looked at is not wiped, and what was replayed in memory alone is in the log still.
+        if self.read_only_reason().is_some() {
+            return Ok(());
+        }
         let Some(journal) = self.journal()? else { return Ok(()) };
         let start = journal.place(0)?;
         let mut bytes = vec![0; self.superblock.block_size];

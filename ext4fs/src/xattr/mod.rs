@@ -7,6 +7,7 @@ mod block;
 mod entries;
 mod in_inode;
 mod name;
+
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,9 @@ use crate::error::{Error, Result};
 pub(crate) use acl::inherit as inherit_acl;
 pub(crate) use block::{block_refcount, decode_block, finish_block, scrub_block, set_block_refcount};
 pub(crate) use in_inode::{decode_in_inode, inline_value, scrub_in_inode};
+
+/// The name, as it shows, of the attribute that says how an inode is encrypted.
+pub(crate) const ENCRYPTION_CONTEXT: &[u8] = b"index9.c";
 
 /// An attribute of an inode. ACLs have the form that the kernel shows (that of `xattr(7)`), not that of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]

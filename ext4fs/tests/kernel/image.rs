@@ -2,7 +2,10 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use block::{Access, HostFile};
+use ext4fs::FileSystem;
 
 /// A folder that goes when the test ends, in memory where the host has such a place.
 pub(crate) fn scratch() -> tempfile::TempDir {
@@ -41,6 +44,8 @@ pub(crate) fn e2fsck(path: &Path, what: &str) {
     }
     let tolerated = text.contains("has filetype set.") && judged.status.code() == Some(4);
     assert!(findings == 0 && (judged.status.code() == Some(0) || tolerated), "{what}: e2fsck -fn says\n{text}");
+    let ours = FileSystem::open_read_only(Arc::new(HostFile::open(path, Access::Read).unwrap())).unwrap();
+    assert_eq!(ours.check().unwrap(), [], "{what}: our own check");
 }
 
 /// Calls `work` with the point where the kernel has mounted an image. `None` where it does not mount it.

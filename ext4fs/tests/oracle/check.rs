@@ -24,6 +24,15 @@ fn the_check_agrees_with_e2fsck() {
         "unlink /d/file",
         "set_bg 0 free_blocks_count 5",
         "link /d /again",
+        "set_inode_field /d/file blocks 99",
+        "set_inode_field /d/file size 100",
+        "set_inode_field /d size 100000",
+        "set_inode_field /d/file dtime 1600000000",
+        "set_inode_field /short size 3",
+        "set_inode_field /long size 90",
+        "set_inode_field /d/file file_acl 700",
+        "set_bg 0 used_dirs_count 9",
+        "set_inode_field /d/file flags 0x1000",
     ];
     for (number, (name, arguments)) in LAYOUTS.iter().enumerate() {
         let path = mke2fs(folder.path(), arguments, 24, None);
@@ -31,6 +40,8 @@ fn the_check_agrees_with_e2fsck() {
         fs.create_dir(b"/d").unwrap();
         fs.write(b"/d/file", &pattern(500_000, 1)).unwrap();
         fs.hard_link(b"/d/file", b"/d/other").unwrap();
+        fs.symlink(b"d/file", b"/short").unwrap();
+        fs.symlink(&b"d/../".repeat(30), b"/long").unwrap();
         check(&mut fs, &device, &path, name);
         let problems = |bytes: Vec<u8>| match FileSystem::open_read_only(Arc::new(Memory::from(bytes))) {
             Ok(fs) => fs.check().unwrap(),

@@ -99,6 +99,8 @@ pub(crate) fn e2fsck(path: &Path, what: &str) {
     // be packed more tightly is no finding: the kernel leaves such trees as well.
     let asked = text.lines().any(|line| line.contains("? no") && !line.contains("Optimize? no"));
     assert!(!asked, "{what}: e2fsck -fn says\n{text}");
+    let ours = FileSystem::open_read_only(Arc::new(block::MappedFile::open(path).unwrap())).unwrap();
+    assert_eq!(ours.check().unwrap(), [], "{what}: our own check");
 }
 
 /// What debugfs prints for a request.

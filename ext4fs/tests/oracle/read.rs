@@ -123,6 +123,9 @@ fn the_kernel_reads_what_we_wrote() {
         fs.rename_path(b"/new/directory", b"/a/b/c/directory").unwrap();
         let sparse = fs.resolve(b"/sparse").unwrap();
         fs.write_at(sparse, 150_000, &pattern(100_000, 3)).unwrap();
+        // Inline where there is inline data.
+        fs.remove_file(b"/link of 61").unwrap();
+        fs.set_owner(fs.lookup(fs.root(), b"link of 500").unwrap().unwrap(), 5, 6).unwrap();
         fs.set_len(sparse, 9_000_001).unwrap();
         fs.symlink(&[b'y'; 300], b"/a/long").unwrap();
         fs.flush().unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use block::Memory;
 use ext4fs::{FileSystem, OpenOptions};
 
-use crate::common::{NOW, e2fsck, has_tool, mke2fs, pattern, scratch, walk, with_kernel_mount};
+use crate::common::{NOW, compare_with_folder, e2fsck, has_tool, mke2fs, pattern, scratch, walk, with_kernel_mount};
 
 const LAYOUTS: &[&str] = &[
     "-t ext4 -b 4096",
@@ -81,6 +81,13 @@ fn a_crashed_file_system_is_recovered() {
         fs.flush().unwrap();
         std::fs::write(folder.path().join("ours"), device.to_vec()).unwrap();
         e2fsck(&folder.path().join("ours"), arguments);
+
+        // The kernel comes to the same.
+        let kernels = folder.path().join("kernels");
+        std::fs::write(&kernels, &bytes).unwrap();
+        let unchanged = FileSystem::open_read_only(Arc::new(Memory::from(bytes))).unwrap();
+        with_kernel_mount("recovery", &kernels, "rw", |point| compare_with_folder(&unchanged, point, arguments));
+        e2fsck(&kernels, &format!("{arguments}, by the kernel"));
 
         // e2fsck comes to the same.
         let repaired = Command::new("e2fsck").arg("-fy").arg(&path).output().unwrap();
