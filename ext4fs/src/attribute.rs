@@ -4,7 +4,7 @@ use crate::features::{Incompat, RoCompat};
 use crate::file_system::FileSystem;
 use crate::file_write::check_changeable;
 use crate::inode::{Inode, InodeFlags};
-use crate::metadata::Timestamp;
+use crate::metadata::{FileFlags, Timestamp};
 use crate::{Error, Result};
 
 impl FileSystem {
@@ -57,6 +57,32 @@ impl FileSystem {
             let mut flags = inode.flags();
             flags.set(InodeFlags::PROJINHERIT, inherit && inode.is_directory());
             inode.set_flags(flags);
+            inode.set_changed(fs.clock);
+            fs.write_inode(&inode)
+        })
+    }
+
+    /// What chattr(1) has set of an inode.
+    ///
+    /// # Errors
+    /// What the image or the device has against it.
+    pub fn flags(&self, inode: u32) -> Result<FileFlags> {
+        Ok(FileFlags::from_bits_truncate(self.inode(inode)?.flags().bits()))
+    }
+
+    /// Sets what chattr(1) sets of an inode, immutability with the rest: this is the one change that it does not forbid.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a flag of directories where there is none; what the image or the device has against it.
+    pub fn set_flags(&mut self, inode: u32, flags: FileFlags) -> Result<()> {
+        self.change(|fs| {
+            let mut inode = fs.inode(inode)?;
+            let of_directories = FileFlags::SYNCHRONOUS_DIRECTORY | FileFlags::TOP_DIRECTORY;
+            if flags.intersects(of_directories) && !inode.is_directory() {
+                return Err(Error::Invalid("the flag is one of directories"));
+            }
+            let kept = inode.flags().bits() & !FileFlags::all().bits();
+            inode.set_flags(InodeFlags::from_bits_retain(kept | flags.bits()));
             inode.set_changed(fs.clock);
             fs.write_inode(&inode)
         })

@@ -6,10 +6,11 @@ use bitflags::bitflags;
 use zerocopy::byteorder::little_endian::U32;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use crate::block_map;
 use crate::checksum::{crc32c, inode_seed};
 use crate::features::{Incompat, RoCompat};
 use crate::layout::inode::{BASE_LEN, CHECKSUM_HI_OFFSET, CHECKSUM_LO_OFFSET, EXTRA_ISIZE_OFFSET, FULL_LEN, RawInode};
-use crate::metadata::{FileKind, Metadata, Timestamp};
+use crate::metadata::{DeviceNumber, FileKind, Metadata, Timestamp};
 use crate::superblock::Superblock;
 use crate::{Error, Result};
 
@@ -291,6 +292,27 @@ impl Inode {
         }
     }
 
+    /// When the inode was made, where it has the field.
+    fn created(&self) -> Option<Timestamp> {
+        self.has_field(152).then(|| decode_time(self.raw.i_crtime, self.raw.i_crtime_extra, true))
+    }
+
+    /// The device that it stands for, if it is one.
+    fn device(&self) -> DeviceNumber {
+        match FileKind::from_mode(self.mode()) {
+            Some(FileKind::CharDevice | FileKind::BlockDevice) => {
+                DeviceNumber::decode([0, 1].map(|index| block_map::pointer(&self.raw.i_block, index) as u32))
+            }
+            _ => DeviceNumber::default(),
+        }
+    }
+
+    /// Lets it stand for a device.
+    pub(crate) fn set_device(&mut self, device: DeviceNumber) {
+        let words = device.encode();
+        self.raw.i_block[..8].copy_from_slice(words.map(u32::to_le_bytes).as_flattened());
+    }
+
     pub(crate) fn metadata(&self, superblock: &Superblock) -> Result<Metadata> {
         Ok(Metadata {
             inode: self.number,
@@ -304,6 +326,8 @@ impl Inode {
             accessed: self.accessed(),
             modified: self.modified(),
             changed: self.changed(),
+            created: self.created(),
+            device: self.device(),
         })
     }
 }

@@ -85,5 +85,5 @@ mod zeros;
 pub use error::{Corrupt, Error, Result};
 pub use file::File;
 pub use file_system::{FileSystem, OpenOptions};
-pub use metadata::{DirEntry, FileKind, Metadata, NewNode, Ownership, Statfs, Timestamp};
+pub use metadata::{DeviceNumber, DirEntry, FileFlags, FileKind, Metadata, NewNode, Ownership, Statfs, Timestamp};
 pub use scrub::{ScrubOptions, ScrubReport};

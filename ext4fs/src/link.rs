@@ -8,7 +8,7 @@ use crate::file_system::{FileSystem, ROOT_INODE};
 use crate::file_write::check_changeable;
 use crate::inode::{Inode, InodeFlags};
 use crate::limits::{MAX_LINKS, MAX_SYMLINK_LEN};
-use crate::metadata::{FileKind, NewNode, Ownership};
+use crate::metadata::{DeviceNumber, FileKind, NewNode, Ownership};
 use crate::metadata_cache::BlockKind;
 use crate::{Error, Result};
 
@@ -21,18 +21,26 @@ impl FileSystem {
     ///
     /// # Errors
     /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::NoSpace`], [`Error::TooManyLinks`] for a
-    /// directory in a full one, [`Error::Invalid`] for a symbolic link's target that is empty, too long or holds a NUL.
+    /// directory in a full one, [`Error::Invalid`] for a symbolic link's target that is empty, too long or holds a NUL, and
+    /// for a device's number that does not fit its bits.
     pub fn create(&mut self, directory: u32, name: &[u8], node: NewNode<'_>, ownership: Ownership) -> Result<u32> {
         self.change(|fs| {
             let parent = fs.directory_for_new_name(directory, name)?;
             if fs.find_entry(&parent, name)?.is_some() {
                 return Err(Error::AlreadyExists);
             }
-            let (kind, target) = match node {
-                NewNode::File => (FileKind::File, None),
-                NewNode::Directory => (FileKind::Directory, None),
-                NewNode::Symlink(target) => (FileKind::Symlink, Some(target)),
+            let (kind, target, device) = match node {
+                NewNode::File => (FileKind::File, None, None),
+                NewNode::Directory => (FileKind::Directory, None, None),
+                NewNode::Symlink(target) => (FileKind::Symlink, Some(target), None),
+                NewNode::CharDevice(device) => (FileKind::CharDevice, None, Some(device)),
+                NewNode::BlockDevice(device) => (FileKind::BlockDevice, None, Some(device)),
+                NewNode::Fifo => (FileKind::Fifo, None, Some(DeviceNumber::default())),
+                NewNode::Socket => (FileKind::Socket, None, Some(DeviceNumber::default())),
             };
+            if device.is_some_and(|device| !device.fits()) {
+                return Err(Error::Invalid("a device has a major number of 12 bits and a minor one of 20"));
+            }
             if kind == FileKind::Directory {
                 fs.check_room_for_subdirectory(&parent)?;
             }
@@ -50,6 +58,7 @@ impl FileSystem {
                     inode.raw.i_block[..target.len()].copy_from_slice(target);
                     inode.set_size(target.len() as u64);
                 }
+                _ if device.is_some() => inode.set_device(device.unwrap_or_default()),
                 _ if fs.superblock.features.incompat.contains(Incompat::EXTENTS) => {
                     inode.set_flags(inode.flags() | InodeFlags::EXTENTS);
                     init_root(&mut inode);

@@ -109,6 +109,72 @@ pub struct Metadata {
     pub modified: Timestamp,
     /// Last change of the inode.
     pub changed: Timestamp,
+    /// When it was made, where the inode has a field for it.
+    pub created: Option<Timestamp>,
+    /// Which device it stands for; [`DeviceNumber::default`] where it is none.
+    pub device: DeviceNumber,
+}
+
+/// The number of a device: its driver, and which of the driver's devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct DeviceNumber {
+    /// 12 bits.
+    pub major: u32,
+    /// 20 bits.
+    pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// Whether both parts fit their bits.
+    pub(crate) fn fits(self) -> bool {
+        self.major < 1 << 12 && self.minor < 1 << 20
+    }
+
+    /// As the first two words of `i_block` have it: small numbers in the first, as ever, others in the second.
+    pub(crate) fn encode(self) -> [u32; 2] {
+        let Self { major, minor } = self;
+        if major < 256 && minor < 256 {
+            return [major << 8 | minor, 0];
+        }
+        [0, minor & 0xFF | major << 8 | (minor & !0xFF) << 12]
+    }
+
+    /// The reverse of [`Self::encode`].
+    pub(crate) fn decode([old, new]: [u32; 2]) -> Self {
+        if old != 0 {
+            return Self { major: old >> 8 & 0xFF, minor: old & 0xFF };
+        }
+        Self { major: new >> 8 & 0xFFF, minor: new & 0xFF | new >> 12 & 0xF_FF00 }
+    }
+}
+
+bitflags::bitflags! {
+    /// What chattr(1) sets of an inode.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    pub struct FileFlags: u32 {
+        /// `s`: to be overwritten when it is deleted.
+        const SECURE_DELETION = 0x1;
+        /// `u`: to be kept when it is deleted.
+        const UNDELETABLE = 0x2;
+        /// `S`: written at once.
+        const SYNCHRONOUS = 0x8;
+        /// `i`: neither contents nor names may change.
+        const IMMUTABLE = 0x10;
+        /// `a`: only what comes behind the end may be written.
+        const APPEND_ONLY = 0x20;
+        /// `d`: not to be dumped.
+        const NO_DUMP = 0x40;
+        /// `A`: the time of access stays.
+        const NO_ACCESS_TIME = 0x80;
+        /// `j`: contents go through the journal.
+        const JOURNAL_DATA = 0x4000;
+        /// `t`: the end is not merged with others'.
+        const NO_TAIL_MERGING = 0x8000;
+        /// `D`: changes of the directory are written at once.
+        const SYNCHRONOUS_DIRECTORY = 0x1_0000;
+        /// `T`: the top of a hierarchy.
+        const TOP_DIRECTORY = 0x2_0000;
+    }
 }
 
 /// One name in a directory. `.` and `..` are never reported.
@@ -131,6 +197,14 @@ pub enum NewNode<'a> {
     Directory,
     /// A symbolic link with this target.
     Symlink(&'a [u8]),
+    /// A character device.
+    CharDevice(DeviceNumber),
+    /// A block device.
+    BlockDevice(DeviceNumber),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
 }
 
 /// Who owns a new inode and who may use it.

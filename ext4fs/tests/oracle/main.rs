@@ -23,5 +23,6 @@ mod read;
 mod recovery;
 mod scrub;
 mod second_reader;
+mod special;
 mod write;
 mod xattr;

@@ -124,6 +124,7 @@ fn apply(fs: &mut FileSystem, model: &mut Model, step: &Step) {
             NewNode::File => (FileKind::File, Vec::new()),
             NewNode::Directory => (FileKind::Directory, Vec::new()),
             NewNode::Symlink(target) => (FileKind::Symlink, target.to_vec()),
+            other => panic!("no step makes {other:?}"),
         };
         let inode = result.unwrap();
         model.names.insert(path, inode);
