@@ -5,7 +5,7 @@
 
 The image (on tmpfs) holds a copy of /usr, up to so many files, a tree /delete of half as many small files, and an empty
 /create. Each piece of work is done by all in turn, `--runs` times; the least CPU time (user and system) and the least wall time
-are printed. Every image that was written is then looked at by `e2fsck -fn`. Needs Rust, e2fsprogs, and root for the kernel's part.
+are printed, and then our time as a part of each peer's, beside the most that it is to be. Every image that was written is then looked at by `e2fsck -fn`. Needs Rust, e2fsprogs, and root for the kernel's part.
 """
 
 import argparse
@@ -21,6 +21,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORK = ["walk", "read", "delete", "create", "write"]
 CRATES = ["ours", "rsext4", "rust-fs-ext4"]
+# Work, which time, beside whom, and the most that ours may be of theirs.
+GOALS = [
+    ("walk", "CPU", "rsext4", 0.7),
+    ("walk", "wall", "kernel", 1.0),
+    ("read", "CPU", "rsext4", 1 / 1.2),
+    ("delete", "CPU", "debugfs", 1.0),
+    ("delete", "wall", "kernel", 1.0),
+    ("create", "CPU", "rsext4", 0.25),
+    ("create", "CPU", "kernel", 1.0),
+    ("write", "CPU", "rsext4", 1.0),
+    ("write", "wall", "kernel", 1.0),
+]
 
 
 def measure(command, **options):
@@ -104,6 +116,18 @@ def debugfs(work, image, folder):
     return None
 
 
+def print_goals(least):
+    """How ours compares with the peers that the goals name: `least` has CPU and wall seconds by work and by whom."""
+    print(f"\n{'work':8} {'time':5} {'ours / peer':24} {'ratio':>6} {'goal':>6}")
+    for work, time_of, peer, most in GOALS:
+        if (work, "ours") in least and (work, peer) in least:
+            index = 0 if time_of == "CPU" else 1
+            ratio = least[work, "ours"][index] / max(least[work, peer][index], 0.001)
+            verdict = "met" if ratio <= most else "NOT MET"
+            print(f"{work:8} {time_of:5} {'ours / ' + peer:24} {ratio:6.2f} {most:6.2f}  {verdict}")
+    print()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--files", type=int, default=40000)
@@ -123,6 +147,7 @@ def main():
         base, image, point = folder / "base.img", folder / "image.img", folder / "mnt"
         point.mkdir()
         make_image(base, folder, arguments.files, arguments.size_mib)
+        least = {}
         print(f"{'work':8} {'by':14} {'CPU s':>8} {'wall s':>8}  {'runs':>4}  e2fsck")
         for work in arguments.only.split(","):
             writes = work not in ("walk", "read")
@@ -145,7 +170,9 @@ def main():
                 if any(result[2] != 0 for result in results):
                     verdict += ", FAILED"
                 cpu, wall = min(result[0] for result in results), min(result[1] for result in results)
+                least[work, by] = (cpu, wall)
                 print(f"{work:8} {by:14} {cpu:8.3f} {wall:8.3f}  {len(results):4}  {verdict}", flush=True)
+        print_goals(least)
         for work in ("walk", "read"):
             print(f"ours, {work}: {peak_memory([program, 'ours', work, base]):.0f} MiB at most")
         for work in ("delete", "write"):

@@ -3,7 +3,7 @@
 //!
 //! Needs root and loop devices; it is skipped by name elsewhere, and fails where the environment says `CI=true`.
 //! `KERNEL_SEEDS=20` takes that many seeds for each set of features instead of one; `KERNEL_ONLY=text` only the sets
-//! whose arguments contain the text; `KERNEL_KEEP=folder` keeps the images of a failure.
+//! whose arguments contain the text; `KERNEL_SETS=file` takes the sets from a file, one a line; `KERNEL_KEEP=folder` keeps the images of a failure.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -209,8 +209,10 @@ fn run(test: &str, sets: &[&str]) {
     }
     let seeds = std::env::var("KERNEL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(1u64);
     let only = std::env::var("KERNEL_ONLY").unwrap_or_default();
+    let other = std::env::var("KERNEL_SETS").ok().map(|path| std::fs::read_to_string(path).unwrap());
+    let sets = other.as_ref().map_or_else(|| sets.to_vec(), |text| text.lines().collect());
     let mut compared = 0;
-    for (number, arguments) in sets.iter().enumerate().filter(|(_, arguments)| arguments.contains(&only)) {
+    for (number, arguments) in sets.into_iter().enumerate().filter(|(_, arguments)| arguments.contains(&only)) {
         for seed in 0..seeds {
             match compare(arguments, seed * 1000 + number as u64 + 1) {
                 Done::Compared => compared += 1,
