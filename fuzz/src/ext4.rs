@@ -167,7 +167,7 @@ fn use_file_system(device: &Arc<Memory>, mut input: Input<'_>) -> Option<()> {
 const MAX_INODES: usize = 2000;
 
 fn walk(fs: &FileSystem) {
-    let _ = (fs.statfs(), fs.uuid(), fs.label(), fs.type_name());
+    let _ = (fs.statfs(), fs.uuid(), fs.label(), fs.type_name(), fs.check());
     let mut directories = vec![fs.root()];
     let mut seen = std::collections::BTreeSet::new();
     while let Some(directory) = directories.pop() {

@@ -8,6 +8,9 @@ use crate::file_system::FileSystem;
 use crate::scrub::BAD_BLOCKS_INODE;
 use crate::{Error, Result, zeros};
 
+/// More runs of bad blocks than these are taken for an attack on memory.
+const MAX_BAD: usize = 1 << 18;
+
 impl FileSystem {
     /// The first contradiction between what owns blocks and what is marked.
     pub(super) fn check_blocks(&self) -> Result<()> {
@@ -38,15 +41,20 @@ impl FileSystem {
             return Err(wrong("the list has no mode, no links and no great length".to_owned()));
         }
         let mut bad = Vec::new();
+        let few = |bad: &[Range<u64>]| match bad.len() {
+            ..=MAX_BAD => Ok(()),
+            _ => Err(wrong(format!("the list has at most {MAX_BAD} runs"))),
+        };
         self.for_each_indirect_block(&inode, &mut |block| {
             bad.push(block..block + 1);
-            Ok(())
+            few(&bad)
         })?;
         let mut logical = 0;
         while logical < u32::MAX {
             let mapping = self.map_indirect(&inode, logical)?;
             if let Some(start) = mapping.physical() {
                 bad.push(start..start + u64::from(mapping.len));
+                few(&bad)?;
             }
             logical = logical.saturating_add(mapping.len);
         }

@@ -117,6 +117,10 @@ impl FileSystem {
             let after = end.div_ceil(ratio);
             clusters += after - first.max(next_cluster).min(after);
             next_cluster = after;
+            // What is not surveyed for owners may lead to one block many times over.
+            if clusters > self.superblock.blocks_count {
+                return Err(wrong(inode, format!("it has at most {} blocks", self.superblock.blocks_count)));
+            }
             Ok(())
         })?;
         self.for_each_map_block(inode, &mut |_| {

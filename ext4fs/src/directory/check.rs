@@ -6,6 +6,7 @@ use super::fold::Wanted;
 use super::hash::{HashKind, hash_name};
 use super::index::{BlockKind, Index, kind_of};
 use super::{DirectoryBlocks, DirectoryFormat, Place, block, read_block};
+use crate::bitmap;
 use crate::error::{Error, Result};
 
 /// The walk over an index.
@@ -13,8 +14,8 @@ struct Walk<'a, D: ?Sized> {
     dir: &'a D,
     format: &'a DirectoryFormat,
     hash: HashKind,
-    /// Which blocks were met.
-    met: Vec<bool>,
+    /// Which blocks were met: a bit each.
+    met: Vec<u8>,
 }
 
 /// Checks a directory that has an index.
@@ -30,11 +31,11 @@ pub(crate) fn check_index(dir: &dyn DirectoryBlocks, f: &DirectoryFormat) -> Res
     let version = root.hash_version();
     let hash = HashKind::from_version(version)
         .ok_or_else(|| Error::Unsupported(format!("inode {}: htree hash version {version}", dir.inode())))?;
-    let mut walk = Walk { dir, format: f, hash, met: vec![false; dir.block_count() as usize] };
+    let mut walk = Walk { dir, format: f, hash, met: vec![0; dir.block_count() as usize / 8 + 1] };
     let levels = root.levels();
     walk.node(&root, levels, 0..=u32::MAX)?;
-    match walk.met.iter().skip(1).position(|met| !met) {
-        Some(block) => Err(wrong(dir, block as u32 + 1, "must be led to by the index".to_owned())),
+    match bitmap::find_clear(&walk.met, 1..dir.block_count()) {
+        Some(block) => Err(wrong(dir, block, "must be led to by the index".to_owned())),
         None => Ok(()),
     }
 }
@@ -48,13 +49,11 @@ impl<D: DirectoryBlocks + ?Sized> Walk<'_, D> {
     fn node(&mut self, index: &Index, levels: usize, hashes: RangeInclusive<u32>) -> Result<()> {
         for at in 0..index.count() {
             let child = index.child(at);
-            match self.met.get_mut(child as usize) {
-                Some(met) if child != 0 && !*met => *met = true,
-                _ => {
-                    let rule = format!("entry {at} must lead to a block that nothing else does, found {child}");
-                    return Err(wrong(self.dir, index.block, rule));
-                }
+            if child == 0 || child >= self.dir.block_count() || bitmap::is_set(&self.met, child) {
+                let rule = format!("entry {at} must lead to a block that nothing else does, found {child}");
+                return Err(wrong(self.dir, index.block, rule));
             }
+            bitmap::set(&mut self.met, child..child + 1);
             let start = if at == 0 { *hashes.start() } else { index.hash(at) };
             // Names of one hash may go on in the next block, which says so by the lowest bit.
             let end = if at + 1 < index.count() { index.hash(at + 1) & !1 } else { *hashes.end() };

@@ -36,6 +36,7 @@ fn image(arguments: &str, mebibytes: u64) -> Vec<u8> {
 
 /// Looks at everything, as far as it goes.
 fn walk(fs: &FileSystem) -> Result<()> {
+    let _ = fs.check();
     let mut pending = vec![(fs.root(), 0)];
     let mut budget = 2000;
     let mut bytes = vec![0; 1 << 16];
@@ -156,6 +157,22 @@ fn every_byte_of_the_superblock_may_be_anything() {
                 let _ = fs.remove_file(b"/pieces");
                 let _ = fs.flush();
             }
+        }
+    }
+}
+
+#[test]
+fn images_that_were_cut_short_make_errors_not_panics() {
+    if !has_tool("cut images", "mke2fs") {
+        return;
+    }
+    for (arguments, mebibytes) in [("-t ext4 -b 1024 -O ^has_journal", 2), ("-t ext3 -b 1024 -J size=1", 4)] {
+        let image = image(arguments, mebibytes);
+        for cut in (0..64).map(|n| n * image.len() / 64).chain([1023, 1024, 2047, 2048, 3000, 5000]) {
+            let device = Arc::new(Memory::from(image[..cut].to_vec()));
+            let opened = FileSystem::open(device.clone(), &OpenOptions::default());
+            assert!(matches!(opened, Err(Error::Corrupt(_))), "{arguments}, cut to {cut}");
+            assert!(device.to_vec() == image[..cut], "{arguments}, cut to {cut}: what cannot be opened is not written");
         }
     }
 }
