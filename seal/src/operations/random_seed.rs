@@ -23,7 +23,11 @@ pub(crate) static OPERATION: Operation = Operation {
                 "/var/lib/urandom/random-seed",
             ],
         ),
-        Step::new(Treatment::RemoveFiles, &["/boot/loader/random-seed"]).if_mounted(),
+        Step::new(
+            Treatment::RemoveFiles,
+            &["/boot/efi/loader/random-seed", "/boot/loader/random-seed", "/efi/loader/random-seed"],
+        )
+        .if_mounted(),
     ],
     perform: Some(perform),
 };
