@@ -127,8 +127,8 @@ const INTRODUCTION: &str = "\
 <!-- Generated from the operations' own records: see seal/tests/operations/document.rs. -->
 # Operations
 
-`goldenseal seal` performs the operations that are on by default, in the order of their names, then `log-sweep` and
-`customize`. `--operations` and `--enable` choose others; the grammar is that of virt-sysprep, and so are the names.
+`goldenseal seal` performs the operations that are on by default, in the order of their names, then `log-sweep`,
+`customize`, and those that give out new IDs. `--operations` and `--enable` choose others; the grammar is that of virt-sysprep, and so are the names.
 
 An operation acts on the files that a guest has, whatever distribution it calls itself. All paths are resolved inside the
 guest. Patterns are those of a shell: `*` stands for any characters but `/`, and for no leading dot; `**` stands for any
