@@ -21,7 +21,8 @@ target = os.environ.get("CARGO_TARGET_DIR", os.path.join(root, "target"))
 def measure(command, copy):
     """Wall seconds, CPU seconds and memory in MiB of one run over a fresh copy."""
     shutil.copyfile(image, copy)
-    os.sync()
+    with open(copy, "r+b") as f:
+        os.fsync(f.fileno())
     start = time.monotonic()
     pid = os.spawnvp(os.P_NOWAIT, command[0], [*command, copy, *EDITS])
     _, status, usage = os.wait4(pid, 0)

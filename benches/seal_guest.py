@@ -19,7 +19,8 @@ target = os.environ.get("CARGO_TARGET_DIR", os.path.join(root, "target"))
 def measure(command, copy):
     """Wall seconds, CPU seconds and memory in MiB of one run over a fresh copy."""
     shutil.copyfile(image, copy)
-    os.sync()
+    with open(copy, "r+b") as f:
+        os.fsync(f.fileno())
     with open(copy, "rb") as f:
         while f.read(1 << 22):
             pass

@@ -102,7 +102,9 @@ impl Disk {
     }
 
     fn device(&self) -> Arc<Memory> {
-        Command::new("sync").status().unwrap();
+        for device in &self.loops {
+            assert!(Command::new("blockdev").args(["--flushbufs", device]).status().unwrap().success());
+        }
         oracle::device(&self.path)
     }
 
@@ -418,9 +420,7 @@ fn renewed_uuids_are_ones_that_lvm_takes() {
         }
     }
     std::fs::write(&disk.path, &bytes).unwrap();
-    for device in &disk.loops {
-        assert!(Command::new("blockdev").args(["--flushbufs", device]).status().unwrap().success());
-    }
+    disk.device();
     disk.lvm(&["vgck", "vg"]);
     let after = [report("lv_name,lv_uuid,lv_size,seg_pe_ranges", "lvs"), report("vg_name,vg_size,vg_tags", "vgs")];
     assert_eq!(after, before);
