@@ -76,7 +76,34 @@ fn look(disk: Memory) -> Layout {
             at += extent.len;
         }
     }
+    renew(disk, &layout);
     layout
+}
+
+/// New UUIDs are given to what is sound, and all else stays as it is.
+fn renew(disk: Arc<Memory>, layout: &Layout) {
+    let before = disk.to_vec();
+    let mut state = 1_u64;
+    let mut random = |bytes: &mut [u8]| {
+        for byte in bytes {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (state >> 56) as u8;
+        }
+    };
+    match volumes::renew_lvm_uuids(&disk, layout, &mut random) {
+        Ok(renewed) => {
+            let after = discover(&disk).unwrap();
+            assert_eq!(after.warnings, layout.warnings);
+            let places = |layout: &Layout| -> Vec<_> {
+                layout.volumes.iter().map(|volume| (volume.name.clone(), volume.start, volume.len)).collect()
+            };
+            assert_eq!(places(&after), places(layout));
+            for id in &renewed {
+                assert!(after.volume_groups.iter().all(|group| group.uuid != id.old), "{id:?}");
+            }
+        }
+        Err(error) => assert!(disk.to_vec() == before, "{error}, but something was written"),
+    }
 }
 
 fn refused(text: &str) -> String {
@@ -92,6 +119,11 @@ fn right_metadata_are_read() {
     let layout = look(disk(text(EXTENT, PHYSICAL, SEGMENT).as_bytes()));
     assert_eq!(layout.warnings, Vec::<String>::new());
     assert_eq!((layout.volumes[1].start, layout.volumes[1].len), (2 << 20, 4 << 16));
+    let sound = Arc::new(disk(text(EXTENT, PHYSICAL, SEGMENT).as_bytes()));
+    assert_eq!(
+        volumes::renew_lvm_uuids(&sound, &discover(&sound).unwrap(), &mut |bytes| bytes.fill(7)).unwrap().len(),
+        2
+    );
 }
 
 #[test]

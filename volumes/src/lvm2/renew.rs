@@ -154,6 +154,7 @@ fn current_text(disk: &dyn WriteAt, physical: &PhysicalVolume, group: &str) -> R
 fn edit(source: &[u8], seqno: u64, ids: &[(String, String)]) -> Vec<u8> {
     let source = source.split(|byte| *byte == 0).next().unwrap_or_default();
     let mut edited = Vec::with_capacity(source.len() + 64);
+    let mut is_described = false;
     for line in source.split_inclusive(|byte| *byte == b'\n') {
         let indent = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let (blank, rest) = line.split_at(indent);
@@ -162,6 +163,7 @@ fn edit(source: &[u8], seqno: u64, ids: &[(String, String)]) -> Vec<u8> {
         let replaced = if is("seqno") {
             Some(format!("seqno = {}", seqno.saturating_add(1)))
         } else if is("description") {
+            is_described = true;
             Some(format!("description = \"{SEALED}\""))
         } else if is("creation_host") {
             Some(format!("creation_host = \"{HOST}\""))
@@ -180,6 +182,9 @@ fn edit(source: &[u8], seqno: u64, ids: &[(String, String)]) -> Vec<u8> {
             None if rest.starts_with(b"#") => {}
             None => edited.extend_from_slice(line),
         }
+    }
+    if !is_described {
+        edited.extend_from_slice(format!("\ndescription = \"{SEALED}\"\n").as_bytes());
     }
     let mut text = edited;
     for (old, new) in ids {
