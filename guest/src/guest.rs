@@ -59,6 +59,15 @@ pub struct Unmounted {
     pub reason: String,
 }
 
+impl Unmounted {
+    /// Whether it is a FAT file system of this disk, in which files can be removed all the same:
+    /// [`Guest::remove_from_vfat`].
+    #[must_use]
+    pub fn is_vfat(&self) -> bool {
+        self.reason.contains(" holds vfat")
+    }
+}
+
 impl Guest {
     /// A guest of file systems that the caller has opened: the root, and others with the directories to mount them on,
     /// which have to exist. The shortest mount point comes first.

@@ -37,6 +37,9 @@ pub(crate) fn check_mounts<'a>(
                 let missing = Box::new(missing.clone());
                 return Err(Error::Unmounted { operation: operation.name, pattern, missing });
             }
+            None if missing.is_vfat() => {
+                ledger.note(format!("{why}; on it, only the boot loader's random seed is looked for"));
+            }
             None => match needing(true) {
                 Some((operation, pattern)) => {
                     ledger.note(format!("{why}; operation {} could not look at {pattern}", operation.name));
