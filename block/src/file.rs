@@ -32,6 +32,8 @@ pub struct HostFile {
     len: AtomicU64,
     writable: bool,
     regular: bool,
+    /// Bytes of disk that it took when it was opened.
+    allocated: u64,
 }
 
 impl Drop for HostFile {
@@ -72,7 +74,8 @@ impl HostFile {
         let exclusive = if access == Access::ReadWrite { libc::O_EXCL } else { 0 };
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | exclusive;
         let file = options.custom_flags(flags).open(path).map_err(failed)?;
-        let kind = file.metadata().map_err(failed)?.file_type();
+        let metadata = file.metadata().map_err(failed)?;
+        let kind = metadata.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
@@ -81,7 +84,7 @@ impl HostFile {
             Access::ReadWrite => lock::acquire(&file, path, true)?,
             Access::ReadUnlocked => {}
         }
-        // A block device's metadata says 0; seeking to the end tells the length of both.
+        // A block device's metadata says 0; seeking to the end tells the length of both, as it is now that there are locks.
         let len = seek(&file, SeekFrom::End(0)).map_err(|e| failed(e.into()))?;
         Ok(Self {
             file,
@@ -89,6 +92,7 @@ impl HostFile {
             len: AtomicU64::new(len),
             writable: access == Access::ReadWrite,
             regular: kind.is_file(),
+            allocated: metadata.blocks() * 512,
         })
     }
 
@@ -123,6 +127,11 @@ impl HostFile {
         use std::os::unix::fs::MetadataExt;
         let metadata = self.file.metadata().map_err(|source| self.io("stat", 0, 0, source))?;
         Ok(metadata.blocks() * 512)
+    }
+
+    /// Bytes of disk that the file took when it was opened.
+    pub fn allocated_when_opened(&self) -> u64 {
+        self.allocated
     }
 
     fn io(&self, action: &'static str, offset: u64, len: u64, source: std::io::Error) -> Error {

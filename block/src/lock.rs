@@ -55,6 +55,11 @@ pub(crate) fn acquire(file: &File, path: &Path, writer: bool) -> Result<()> {
             return Err(conflict(permission));
         }
     }
+    // One look at all of them, with what lies between, is enough where nobody holds anything there.
+    let (first, last) = (Permission::Write as i64, Permission::Resize as i64);
+    if !os::is_any_locked(file, USED_BASE + first, last - first + 1).map_err(|e| lock_error(path, e))? {
+        return Ok(());
+    }
     for &permission in denied {
         if os::is_locked(file, USED_BASE + permission as i64).map_err(|e| lock_error(path, e))? {
             return Err(conflict(permission));
@@ -66,12 +71,8 @@ pub(crate) fn acquire(file: &File, path: &Path, writer: bool) -> Result<()> {
 /// Gives all locks back. Closing the file does so too, but only once no process that was forked meanwhile, and has not
 /// yet executed its program, holds the descriptor.
 pub(crate) fn release(file: &File) {
-    for permission in [Permission::ConsistentRead, Permission::Write, Permission::Resize] {
-        for base in [USED_BASE, DENIED_BASE] {
-            // What cannot be given back here goes with the file.
-            let _ = os::unlock(file, base + permission as i64);
-        }
-    }
+    // All at once. What cannot be given back here goes with the file.
+    let _ = os::unlock(file, USED_BASE, DENIED_BASE + Permission::Resize as i64 + 1 - USED_BASE);
 }
 
 fn lock_error(path: &Path, source: std::io::Error) -> Error {
@@ -85,13 +86,13 @@ mod os {
     use std::io;
     use std::os::fd::AsRawFd;
 
-    fn request(kind: i32, byte: i64) -> libc::flock {
+    fn request(kind: i32, first: i64, bytes: i64) -> libc::flock {
         // SAFETY: flock is a plain C structure for which all-zero bytes are a valid value.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
-        lock.l_start = byte;
-        lock.l_len = 1;
+        lock.l_start = first;
+        lock.l_len = bytes;
         lock
     }
 
@@ -104,14 +105,14 @@ mod os {
     }
 
     pub(super) fn lock_shared(file: &File, byte: i64) -> io::Result<()> {
-        let lock = request(libc::F_RDLCK, byte);
+        let lock = request(libc::F_RDLCK, byte, 1);
         // SAFETY: the descriptor is open for as long as `file` is borrowed, and the pointer is to a live flock.
         let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
         if status == 0 { Ok(()) } else { tolerate(io::Error::last_os_error()) }
     }
 
-    pub(super) fn unlock(file: &File, byte: i64) -> io::Result<()> {
-        let lock = request(libc::F_UNLCK, byte);
+    pub(super) fn unlock(file: &File, first: i64, bytes: i64) -> io::Result<()> {
+        let lock = request(libc::F_UNLCK, first, bytes);
         // SAFETY: as above.
         let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
         if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -119,7 +120,12 @@ mod os {
 
     /// Whether another open file description holds a lock on the byte.
     pub(super) fn is_locked(file: &File, byte: i64) -> io::Result<bool> {
-        let mut lock = request(libc::F_WRLCK, byte);
+        is_any_locked(file, byte, 1)
+    }
+
+    /// Whether another open file description holds a lock on any of the bytes.
+    pub(super) fn is_any_locked(file: &File, first: i64, bytes: i64) -> io::Result<bool> {
+        let mut lock = request(libc::F_WRLCK, first, bytes);
         // SAFETY: as above; the kernel writes its answer into the flock, which is ours alone.
         let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
         if status == 0 {
@@ -140,11 +146,15 @@ mod os {
         Ok(())
     }
 
-    pub(super) fn unlock(_: &File, _: i64) -> io::Result<()> {
+    pub(super) fn unlock(_: &File, _: i64, _: i64) -> io::Result<()> {
         Ok(())
     }
 
     pub(super) fn is_locked(_: &File, _: i64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    pub(super) fn is_any_locked(_: &File, _: i64, _: i64) -> io::Result<bool> {
         Ok(false)
     }
 }

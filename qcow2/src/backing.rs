@@ -106,7 +106,7 @@ pub(crate) fn open(
         Some("qcow2") => {
             let mut chain = chain.to_vec();
             chain.push(real.clone());
-            let host_bytes = device.allocated_bytes().ok();
+            let host_bytes = Some(device.allocated_when_opened());
             let mut image = Image::open_chain(Arc::new(device), Some(&real), &below, chain).map_err(within)?;
             image.host_bytes = host_bytes;
             let image = Arc::new(image);
