@@ -110,6 +110,12 @@ impl EncryptOptions {
         Ok(())
     }
 
+    /// The passphrase that is named, if one is.
+    pub(crate) fn passphrase(&self, secrets: &Secrets) -> Result<Option<Secret>> {
+        let id = self.given.iter().find(|(name, _)| name == "key-secret").map(|(_, id)| id);
+        id.filter(|_| self.luks).map(|id| secrets.get(id)).transpose()
+    }
+
     /// How the new image is to be encrypted.
     pub(crate) fn finish(self, secrets: &Secrets) -> Result<Option<LuksOptions>> {
         if !self.luks {
@@ -128,15 +134,13 @@ impl EncryptOptions {
                 "cipher-alg" => luks.cipher(value.parse()?),
                 "cipher-mode" => luks.mode(value.parse()?),
                 "ivgen-alg" => luks.iv_generator(value.parse()?),
-                // That of essiv; the others have none.
-                "ivgen-hash-alg" if value == "sha256" => luks,
+                "ivgen-hash-alg" => luks.iv_hash(value.parse()?),
                 "hash-alg" => luks.hash(value.parse()?),
                 "iter-time" => {
                     let wrong = || Usage(format!("option encrypt.iter-time cannot be {value:?}"));
                     let milliseconds = value.parse().ok().filter(|&time: &u64| time > 0).ok_or_else(wrong)?;
                     luks.iter_time(std::time::Duration::from_millis(milliseconds))
                 }
-                "ivgen-hash-alg" => return Err(Usage(format!("option encrypt.{name} cannot be {value:?}")).into()),
                 _ => return Err(Usage(format!("there is no option encrypt.{name}")).into()),
             };
         }

@@ -89,6 +89,12 @@ impl CreateOptions {
         self
     }
 
+    /// The passphrase of the encryption.
+    #[cfg(feature = "luks")]
+    pub(crate) fn passphrase(&self) -> Option<crate::Secret> {
+        self.encryption.as_ref().map(|luks| luks.passphrase().clone())
+    }
+
     /// Bytes of the header of the encryption; none without one.
     pub(crate) fn crypto_len(&self) -> u64 {
         #[cfg(feature = "luks")]
@@ -337,11 +343,14 @@ impl Writer<'_> {
         self.finish_l2()?;
         self.write_held()?;
         let geometry = self.geometry;
-        let l1_clusters = (self.l1.len() as u64 * 8).div_ceil(geometry.cluster_size()).max(1);
-        let l1 = self.allocate(l1_clusters);
+        let l1_clusters = (self.l1.len() as u64 * 8).div_ceil(geometry.cluster_size());
+        // A disk of no bytes has no table, and its place is 0.
+        let l1 = if l1_clusters == 0 { HostCluster(0) } else { self.allocate(l1_clusters) };
         let mut bytes = vec![0; (l1_clusters << geometry.cluster_bits) as usize];
         BigEndian::write_u64_into(&self.l1, &mut bytes[..self.l1.len() * 8]);
-        self.write(geometry.host_offset(l1), &bytes)?;
+        if l1_clusters > 0 {
+            self.write(geometry.host_offset(l1), &bytes)?;
+        }
 
         // Refcount blocks and table count themselves: take more until they suffice.
         let per_block = geometry.refcounts_per_block();

@@ -21,6 +21,8 @@ pub struct ImageFeatures {
     data_file: Option<(String, Arc<dyn Storage>)>,
     data_file_raw: bool,
     preallocation: Preallocation,
+    #[cfg(feature = "luks")]
+    passphrase: Option<crate::Secret>,
 }
 
 impl std::fmt::Debug for ImageFeatures {
@@ -88,6 +90,14 @@ impl ImageFeatures {
     #[must_use]
     pub fn preallocation(mut self, preallocation: Preallocation) -> Self {
         self.preallocation = preallocation;
+        self
+    }
+
+    /// The passphrase of an image that is encrypted already: what is set aside in it is filled with encrypted zeros.
+    #[cfg(feature = "luks")]
+    #[must_use]
+    pub fn passphrase(mut self, passphrase: Option<crate::Secret>) -> Self {
+        self.passphrase = passphrase;
         self
     }
 
@@ -168,6 +178,8 @@ pub fn create_empty(
     }
     features.check(options)?;
     create(&*storage, &Empty(len), options, &mut |_| {})?;
+    #[cfg(feature = "luks")]
+    let features = &features.clone().passphrase(options.passphrase().or_else(|| features.passphrase.clone()));
     add_features(storage, features)
 }
 
@@ -211,6 +223,10 @@ pub fn add_features(storage: Arc<dyn Storage>, features: &ImageFeatures) -> Resu
         }
     }
     if preallocation != Preallocation::Off {
+        #[cfg(feature = "luks")]
+        if let Some(passphrase) = &features.passphrase {
+            options = options.passphrase(passphrase.clone());
+        }
         Image::open_storage(storage, &options)?.preallocate(0..len, preallocation)?;
     }
     Ok(())

@@ -135,6 +135,7 @@ mod snapshots;
 mod stream;
 mod transaction;
 mod write;
+mod write_compressed;
 
 pub use amend::AmendOptions;
 pub use backing::{Backing, BackingName};
@@ -146,7 +147,8 @@ pub use compress::Compression;
 pub use create::{CreateOptions, create};
 #[cfg(feature = "luks")]
 pub use crypt::{
-    CipherAlgorithm, CipherMode, EncryptInfo, HashAlgorithm, IvGenerator, KeySlotInfo, LuksOptions, Secret,
+    CipherAlgorithm, CipherMode, EncryptInfo, HashAlgorithm, IvGenerator, KeySlotInfo, LuksOptions, NewPassphrase,
+    Secret,
 };
 pub use data_file::DataFile;
 pub use error::{Corrupt, Error, Result};

@@ -48,6 +48,21 @@ named! {
         Aes192 = "aes-192",
         /// AES with keys of 256 bits.
         Aes256 = "aes-256",
+        /// Serpent with keys of 128 bits.
+        Serpent128 = "serpent-128",
+        /// Serpent with keys of 192 bits; with [`CipherMode::Xts`] only.
+        Serpent192 = "serpent-192",
+        /// Serpent with keys of 256 bits.
+        Serpent256 = "serpent-256",
+        /// Twofish with keys of 128 bits.
+        Twofish128 = "twofish-128",
+        /// Twofish with keys of 192 bits; with [`CipherMode::Xts`] only.
+        Twofish192 = "twofish-192",
+        /// Twofish with keys of 256 bits.
+        Twofish256 = "twofish-256",
+        /// CAST5 with keys of 128 bits, whose blocks have 64 bits: neither with [`CipherMode::Xts`] nor with
+        /// [`IvGenerator::Essiv`].
+        Cast5 = "cast5-128",
     }
 }
 
@@ -58,6 +73,10 @@ named! {
         Xts = "xts",
         /// Each block by the one before it. Only for images that others need so.
         Cbc = "cbc",
+        /// Added to an encrypted counter. Who sees two states of an image learns what changed; only for images that exist.
+        Ctr = "ctr",
+        /// Not at all, so that the same is encrypted to the same everywhere. Only for images that exist.
+        Ecb = "ecb",
     }
 }
 
@@ -68,7 +87,7 @@ named! {
         Plain = "plain",
         /// The number in 64 bits.
         Plain64 = "plain64",
-        /// The number, encrypted with the SHA-256 of the key.
+        /// The number, encrypted with a hash of the key.
         Essiv = "essiv",
     }
 }
@@ -76,6 +95,8 @@ named! {
 named! {
     /// A hash function, for PBKDF2 and the splitting of keys.
     HashAlgorithm, "hash", {
+        /// MD5. Only for images that exist.
+        Md5 = "md5",
         /// SHA-1.
         Sha1 = "sha1",
         /// SHA-224.
@@ -88,6 +109,8 @@ named! {
         Sha512 = "sha512",
         /// RIPEMD-160.
         Ripemd160 = "ripemd160",
+        /// SM3.
+        Sm3 = "sm3",
     }
 }
 
@@ -96,16 +119,25 @@ impl CipherAlgorithm {
     pub(crate) fn family(self) -> &'static str {
         match self {
             Self::Aes128 | Self::Aes192 | Self::Aes256 => "aes",
+            Self::Serpent128 | Self::Serpent192 | Self::Serpent256 => "serpent",
+            Self::Twofish128 | Self::Twofish192 | Self::Twofish256 => "twofish",
+            Self::Cast5 => "cast5",
         }
     }
 
     /// Bytes of one of its keys.
     fn key_len(self) -> usize {
         match self {
-            Self::Aes128 => 16,
-            Self::Aes192 => 24,
-            Self::Aes256 => 32,
+            Self::Aes128 | Self::Serpent128 | Self::Twofish128 | Self::Cast5 => 16,
+            Self::Aes192 | Self::Serpent192 | Self::Twofish192 => 24,
+            Self::Aes256 | Self::Serpent256 | Self::Twofish256 => 32,
         }
+    }
+
+    /// The cipher of the same kind with keys of so many bytes.
+    pub(crate) fn with_key_len(self, bytes: usize) -> Option<Self> {
+        let name = format!("{}-{}", self.family(), bytes * 8);
+        name.parse().ok()
     }
 }
 
@@ -115,19 +147,36 @@ pub(crate) struct CipherSpec {
     pub(crate) algorithm: CipherAlgorithm,
     pub(crate) mode: CipherMode,
     pub(crate) iv: IvGenerator,
+    /// The hash that makes the key of [`IvGenerator::Essiv`].
+    pub(crate) iv_hash: HashAlgorithm,
 }
 
 impl CipherSpec {
     /// What a header's `cipher-name`, `cipher-mode` and `key-bytes` mean.
     pub(crate) fn parse(name: &str, mode: &str, key_len: u32) -> Result<Self> {
         let parts = Parts::of(name, mode, key_len);
-        let iv_hash = parts.iv_hash;
-        let spec = Self { algorithm: parts.algorithm.parse()?, mode: parts.mode.parse()?, iv: parts.iv.parse()? };
-        if spec.iv == IvGenerator::Essiv && iv_hash != Some("sha256") {
-            let found = iv_hash.unwrap_or("none");
-            return Err(Error::Unsupported(format!("the hash {found:?} for IVs, other than sha256")));
+        let mut iv_hash = HashAlgorithm::Sha256;
+        let iv = parts.iv.parse()?;
+        if iv == IvGenerator::Essiv {
+            iv_hash = parts.iv_hash.unwrap_or("none").parse()?;
         }
+        let spec = Self { algorithm: parts.algorithm.parse()?, mode: parts.mode.parse()?, iv, iv_hash };
+        spec.check()?;
         Ok(spec)
+    }
+
+    /// Refuses what does not go together.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Self { algorithm, mode, iv, iv_hash } = *self;
+        let small_blocks = algorithm == CipherAlgorithm::Cast5;
+        if small_blocks && (mode == CipherMode::Xts || iv == IvGenerator::Essiv) {
+            return Err(Error::Unsupported(format!("{} in {} mode", algorithm.name(), self.mode_name())));
+        }
+        if iv == IvGenerator::Essiv && algorithm.with_key_len(iv_hash.len()).is_none() {
+            let (family, hash) = (algorithm.family(), iv_hash.name());
+            return Err(Error::Unsupported(format!("the hash {hash:?} for IVs: no {family} has keys as long")));
+        }
+        Ok(())
     }
 
     /// Bytes of the master key.
@@ -138,8 +187,12 @@ impl CipherSpec {
 
     /// The header's `cipher-mode`.
     pub(crate) fn mode_name(self) -> String {
-        let hash = if self.iv == IvGenerator::Essiv { ":sha256" } else { "" };
-        format!("{}-{}{hash}", self.mode.name(), self.iv.name())
+        let (mode, iv) = (self.mode.name(), self.iv.name());
+        if self.iv == IvGenerator::Essiv {
+            format!("{mode}-{iv}:{}", self.iv_hash.name())
+        } else {
+            format!("{mode}-{iv}")
+        }
     }
 }
 
@@ -178,16 +231,21 @@ mod tests {
         let spec = CipherSpec::parse("aes", "cbc-essiv:sha256", 16).unwrap();
         assert_eq!((spec.algorithm, spec.mode_name().as_str()), (CipherAlgorithm::Aes128, "cbc-essiv:sha256"));
         for (name, mode, key_len, named) in [
-            ("serpent", "xts-plain64", 64, "\"serpent-256\""),
-            ("aes", "ecb-plain64", 32, "\"ecb\""),
-            ("aes", "ctr-plain64", 32, "\"ctr\""),
+            ("camellia", "xts-plain64", 64, "\"camellia-256\""),
+            ("serpent", "xts-plain64", 40, "\"serpent-160\""),
+            ("aes", "lrw-plain64", 32, "\"lrw\""),
             ("aes", "xts-benbi", 64, "\"benbi\""),
-            ("aes", "cbc-essiv:md5", 32, "\"md5\""),
+            ("aes", "cbc-essiv:sha1", 32, "\"sha1\""),
+            ("aes", "cbc-essiv:whirlpool", 32, "\"whirlpool\""),
             ("aes", "cbc-essiv", 32, "\"none\""),
             ("aes", "xts-plain64", 63, "\"aes-252\""),
         ] {
             let error = CipherSpec::parse(name, mode, key_len).unwrap_err().to_string();
             assert!(error.starts_with("unsupported: the ") && error.contains(named), "{error}");
+        }
+        for (mode, key_len) in [("xts-plain64", 32), ("cbc-essiv:md5", 16)] {
+            let error = CipherSpec::parse("cast5", mode, key_len).unwrap_err().to_string();
+            assert!(error.contains(&format!("cast5-128 in {mode} mode")), "{error}");
         }
     }
 }

@@ -15,10 +15,16 @@ use crate::{Error, Result};
 
 /// How much work it is to try one passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cost {
+pub(crate) enum Cost {
     /// This much on the processor that makes the key slot.
     Time(Duration),
     Iterations(u32),
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self::Time(Duration::from_secs(2))
+    }
 }
 
 /// As few as the specification allows.
@@ -38,8 +44,12 @@ impl LuksOptions {
     #[must_use]
     pub fn new(passphrase: Secret) -> Self {
         let (algorithm, mode, iv) = (CipherAlgorithm::Aes256, CipherMode::Xts, IvGenerator::Plain64);
-        let spec = CipherSpec { algorithm, mode, iv };
-        Self { passphrase, spec, hash: HashAlgorithm::Sha256, cost: Cost::Time(Duration::from_secs(2)) }
+        let spec = CipherSpec { algorithm, mode, iv, iv_hash: HashAlgorithm::Sha256 };
+        Self { passphrase, spec, hash: HashAlgorithm::Sha256, cost: Cost::default() }
+    }
+
+    pub(crate) fn passphrase(&self) -> &Secret {
+        &self.passphrase
     }
 
     /// The cipher.
@@ -60,6 +70,13 @@ impl LuksOptions {
     #[must_use]
     pub fn iv_generator(mut self, iv: IvGenerator) -> Self {
         self.spec.iv = iv;
+        self
+    }
+
+    /// The hash that [`IvGenerator::Essiv`] needs, by default SHA-256.
+    #[must_use]
+    pub fn iv_hash(mut self, hash: HashAlgorithm) -> Self {
+        self.spec.iv_hash = hash;
         self
     }
 
@@ -125,12 +142,12 @@ impl LuksOptions {
         let encoded = header.encode();
         bytes[..encoded.len()].copy_from_slice(&encoded);
         let cipher = SectorCipher::new(self.spec, &key)?;
-        Ok((bytes, Crypt::unlocked(header, cipher)))
+        Ok((bytes, Crypt::unlocked(header, cipher, key)))
     }
 }
 
 impl Cost {
-    fn iterations(self, hash: HashAlgorithm, key_len: usize) -> u32 {
+    pub(crate) fn iterations(self, hash: HashAlgorithm, key_len: usize) -> u32 {
         let wanted = match self {
             Self::Iterations(iterations) => u64::from(iterations),
             Self::Time(time) => {
@@ -182,7 +199,7 @@ pub(crate) fn fill_slot(
 }
 
 /// Fills `bytes` with randomness of the operating system.
-fn fill_random(bytes: &mut [u8]) -> Result<()> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes).map_err(|error| {
         let source = error
             .raw_os_error()

@@ -11,9 +11,10 @@ impl HashAlgorithm {
     /// Bytes of a digest.
     pub(crate) fn len(self) -> usize {
         match self {
+            Self::Md5 => 16,
             Self::Sha1 | Self::Ripemd160 => 20,
             Self::Sha224 => 28,
-            Self::Sha256 => 32,
+            Self::Sha256 | Self::Sm3 => 32,
             Self::Sha384 => 48,
             Self::Sha512 => 64,
         }
@@ -27,6 +28,8 @@ impl HashAlgorithm {
             out[..len].copy_from_slice(&digest[..len]);
         }
         match self {
+            Self::Md5 => digest::<md5::Md5>(parts, out),
+            Self::Sm3 => digest::<sm3::Sm3>(parts, out),
             Self::Sha1 => digest::<sha1::Sha1>(parts, out),
             Self::Sha224 => digest::<sha2::Sha224>(parts, out),
             Self::Sha256 => digest::<sha2::Sha256>(parts, out),
@@ -47,6 +50,8 @@ impl HashAlgorithm {
     pub(crate) fn pbkdf2(self, passphrase: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) {
         use pbkdf2::pbkdf2_hmac;
         match self {
+            Self::Md5 => pbkdf2_hmac::<md5::Md5>(passphrase, salt, iterations, out),
+            Self::Sm3 => pbkdf2_hmac::<sm3::Sm3>(passphrase, salt, iterations, out),
             Self::Sha1 => pbkdf2_hmac::<sha1::Sha1>(passphrase, salt, iterations, out),
             Self::Sha224 => pbkdf2_hmac::<sha2::Sha224>(passphrase, salt, iterations, out),
             Self::Sha256 => pbkdf2_hmac::<sha2::Sha256>(passphrase, salt, iterations, out),
@@ -102,7 +107,9 @@ fn xor(to: &mut [u8], with: &[u8]) {
 mod tests {
     use super::*;
 
-    const ALL: [HashAlgorithm; 6] = [
+    const ALL: [HashAlgorithm; 8] = [
+        HashAlgorithm::Md5,
+        HashAlgorithm::Sm3,
         HashAlgorithm::Sha1,
         HashAlgorithm::Sha224,
         HashAlgorithm::Sha256,

@@ -8,6 +8,7 @@
 mod algorithm;
 mod create;
 mod hash;
+mod key_slots;
 mod luks_header;
 mod secret;
 mod sector_cipher;
@@ -16,9 +17,11 @@ mod unlock;
 use std::sync::{PoisonError, RwLock};
 
 use block::Storage;
+use zeroize::Zeroizing;
 
 pub use algorithm::{CipherAlgorithm, CipherMode, HashAlgorithm, IvGenerator};
 pub use create::LuksOptions;
+pub use key_slots::NewPassphrase;
 pub use luks_header::{EncryptInfo, KeySlotInfo};
 pub use secret::Secret;
 
@@ -37,8 +40,8 @@ const STEP: usize = 1 << 20;
 /// How an image is encrypted.
 pub(crate) struct Crypt {
     header: LuksHeader,
-    /// None without a passphrase.
-    cipher: Option<SectorCipher>,
+    /// With the master key; none without a passphrase.
+    cipher: Option<(SectorCipher, Zeroizing<Vec<u8>>)>,
     /// Held alone while parts of sectors are written, which means reading the rest of them first.
     sectors: RwLock<()>,
 }
@@ -64,8 +67,8 @@ impl Crypt {
     }
 
     /// What encrypts with the key of a new header.
-    fn unlocked(header: LuksHeader, cipher: SectorCipher) -> Self {
-        Self { header, cipher: Some(cipher), sectors: RwLock::new(()) }
+    fn unlocked(header: LuksHeader, cipher: SectorCipher, key: Zeroizing<Vec<u8>>) -> Self {
+        Self { header, cipher: Some((cipher, key)), sectors: RwLock::new(()) }
     }
 
     /// Facts for people.
@@ -75,7 +78,12 @@ impl Crypt {
 
     /// The cipher, where a passphrase was given.
     fn cipher(&self) -> Result<&SectorCipher> {
-        self.cipher.as_ref().ok_or(Error::Encrypted)
+        self.cipher.as_ref().map(|(cipher, _)| cipher).ok_or(Error::Encrypted)
+    }
+
+    /// The master key, where a passphrase was given.
+    fn key(&self) -> Result<&[u8]> {
+        self.cipher.as_ref().map(|(_, key)| &***key).ok_or(Error::Encrypted)
     }
 
     /// Fails where no passphrase was given.

@@ -8,9 +8,12 @@ use aes::cipher::consts::U16;
 use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, BlockSizeUser};
 use aes::cipher::{InnerIvInit, KeyInit};
 use aes::{Aes128, Aes192, Aes256};
+use cast5::Cast5;
+use serpent::Serpent;
+use twofish::Twofish;
 
 use super::algorithm::CipherSpec;
-use super::{CipherAlgorithm, CipherMode, HashAlgorithm, IvGenerator};
+use super::{CipherAlgorithm, CipherMode, IvGenerator};
 use crate::{Error, Result};
 
 /// Bytes that are encrypted as one.
@@ -27,7 +30,7 @@ pub(crate) struct SectorCipher {
 enum Iv {
     Plain,
     Plain64,
-    Essiv(Box<Aes256>),
+    Essiv(Box<dyn Mode>),
 }
 
 impl Iv {
@@ -36,9 +39,9 @@ impl Iv {
             Self::Plain => u128::from(sector as u32).to_le_bytes(),
             Self::Plain64 => u128::from(sector).to_le_bytes(),
             Self::Essiv(cipher) => {
-                let mut iv = Array::from(u128::from(sector).to_le_bytes());
+                let mut iv = u128::from(sector).to_le_bytes();
                 cipher.encrypt_block(&mut iv);
-                iv.into()
+                iv
             }
         }
     }
@@ -47,24 +50,21 @@ impl Iv {
 impl SectorCipher {
     /// The cipher with `key`, which must be as long as the cipher wants it.
     pub(crate) fn new(spec: CipherSpec, key: &[u8]) -> Result<Self> {
-        let mode = match (spec.mode, spec.algorithm) {
-            (CipherMode::Xts, CipherAlgorithm::Aes128) => Xts::<Aes128>::boxed(key),
-            (CipherMode::Xts, CipherAlgorithm::Aes192) => Xts::<Aes192>::boxed(key),
-            (CipherMode::Xts, CipherAlgorithm::Aes256) => Xts::<Aes256>::boxed(key),
-            (CipherMode::Cbc, CipherAlgorithm::Aes128) => Cbc::<Aes128>::boxed(key),
-            (CipherMode::Cbc, CipherAlgorithm::Aes192) => Cbc::<Aes192>::boxed(key),
-            (CipherMode::Cbc, CipherAlgorithm::Aes256) => Cbc::<Aes256>::boxed(key),
-        };
+        spec.check()?;
         let wrong_key = || Error::Unsupported(format!("a key of {} bytes for {}", key.len(), spec.algorithm.name()));
+        if key.len() != spec.key_len() {
+            return Err(wrong_key());
+        }
         let iv = match spec.iv {
             IvGenerator::Plain => Iv::Plain,
             IvGenerator::Plain64 => Iv::Plain64,
             IvGenerator::Essiv => {
-                let hashed = HashAlgorithm::Sha256.digest(key);
-                Iv::Essiv(Box::new(Aes256::new_from_slice(&hashed).map_err(|_| wrong_key())?))
+                let hashed = spec.iv_hash.digest(key);
+                let algorithm = spec.algorithm.with_key_len(hashed.len()).ok_or_else(wrong_key)?;
+                Iv::Essiv(mode(algorithm, CipherMode::Ecb, &hashed).ok_or_else(wrong_key)?)
             }
         };
-        Ok(Self { mode: mode.ok_or_else(wrong_key)?, iv })
+        Ok(Self { mode: mode(spec.algorithm, spec.mode, key).ok_or_else(wrong_key)?, iv })
     }
 
     /// Encrypts whole sectors, the first of which has the number `sector`.
@@ -82,20 +82,53 @@ impl SectorCipher {
     }
 }
 
+/// The cipher in its mode; nothing for a key of another length, and for what does not go together.
+fn mode(algorithm: CipherAlgorithm, mode: CipherMode, key: &[u8]) -> Option<Box<dyn Mode>> {
+    fn wide<C: BlockCipher<BlockSize = U16>>(mode: CipherMode, key: &[u8]) -> Option<Box<dyn Mode>> {
+        match mode {
+            CipherMode::Xts => Xts::<C>::boxed(key),
+            _ => any::<C>(mode, key),
+        }
+    }
+    fn any<C: BlockCipher>(mode: CipherMode, key: &[u8]) -> Option<Box<dyn Mode>> {
+        let cipher = C::new_from_slice(key).ok()?;
+        match mode {
+            CipherMode::Xts => None,
+            CipherMode::Cbc => Some(Box::new(Cbc(cipher))),
+            CipherMode::Ctr => Some(Box::new(Ctr(cipher))),
+            CipherMode::Ecb => Some(Box::new(Ecb(cipher))),
+        }
+    }
+    match algorithm {
+        CipherAlgorithm::Aes128 => wide::<Aes128>(mode, key),
+        CipherAlgorithm::Aes192 => wide::<Aes192>(mode, key),
+        CipherAlgorithm::Aes256 => wide::<Aes256>(mode, key),
+        CipherAlgorithm::Serpent128 | CipherAlgorithm::Serpent192 | CipherAlgorithm::Serpent256 => {
+            wide::<Serpent>(mode, key)
+        }
+        CipherAlgorithm::Twofish128 | CipherAlgorithm::Twofish192 | CipherAlgorithm::Twofish256 => {
+            wide::<Twofish>(mode, key)
+        }
+        CipherAlgorithm::Cast5 => any::<Cast5>(mode, key),
+    }
+}
+
 trait Mode: Send + Sync {
+    /// Encrypts one block by itself, as ESSIV does it.
+    fn encrypt_block(&self, _: &mut [u8; BLOCK]) {}
     fn encrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]);
     fn decrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]);
 }
 
-trait BlockCipher: BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + KeyInit {}
-impl<C: BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser<BlockSize = U16> + KeyInit> BlockCipher for C {}
+trait BlockCipher: BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser + KeyInit + Send + Sync + 'static {}
+impl<C: BlockCipherEncrypt + BlockCipherDecrypt + BlockSizeUser + KeyInit + Send + Sync + 'static> BlockCipher for C {}
 
 struct Xts<C> {
     data: C,
     tweak: C,
 }
 
-impl<C: BlockCipher + Send + Sync + 'static> Xts<C> {
+impl<C: BlockCipher<BlockSize = U16>> Xts<C> {
     fn boxed(key: &[u8]) -> Option<Box<dyn Mode>> {
         let (data, tweak) = key.split_at(key.len() / 2);
         Some(Box::new(Self { data: C::new_from_slice(data).ok()?, tweak: C::new_from_slice(tweak).ok()? }))
@@ -122,50 +155,91 @@ fn add(tweaks: &[u128; BLOCKS], sector: &mut [u8; SECTOR]) {
 }
 
 // All blocks of a sector go to the cipher at once, which works on several side by side: ten times as fast as one by one.
-impl<C: BlockCipher + Send + Sync + 'static> Mode for Xts<C> {
+impl<C: BlockCipher<BlockSize = U16>> Mode for Xts<C> {
     fn encrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
         let tweaks = self.tweaks(iv);
         add(&tweaks, sector);
-        self.data.encrypt_blocks(blocks(sector));
+        self.data.encrypt_blocks(blocks::<C>(sector));
         add(&tweaks, sector);
     }
 
     fn decrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
         let tweaks = self.tweaks(iv);
         add(&tweaks, sector);
-        self.data.decrypt_blocks(blocks(sector));
+        self.data.decrypt_blocks(blocks::<C>(sector));
         add(&tweaks, sector);
     }
 }
 
 struct Cbc<C>(C);
 
-impl<C: BlockCipher + Send + Sync + 'static> Cbc<C> {
-    fn boxed(key: &[u8]) -> Option<Box<dyn Mode>> {
-        Some(Box::new(Self(C::new_from_slice(key).ok()?)))
-    }
-}
-
-impl<C: BlockCipher + Send + Sync + 'static> Mode for Cbc<C> {
+impl<C: BlockCipher> Mode for Cbc<C> {
     fn encrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
-        cbc::Encryptor::inner_iv_init(&self.0, &Array::from(iv)).encrypt_blocks(blocks(sector));
+        cbc::Encryptor::inner_iv_init(&self.0, &start::<C>(iv)).encrypt_blocks(blocks::<C>(sector));
     }
 
     fn decrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
-        cbc::Decryptor::inner_iv_init(&self.0, &Array::from(iv)).decrypt_blocks(blocks(sector));
+        cbc::Decryptor::inner_iv_init(&self.0, &start::<C>(iv)).decrypt_blocks(blocks::<C>(sector));
     }
 }
 
-fn blocks(sector: &mut [u8; SECTOR]) -> &mut [Array<u8, U16>] {
-    Array::cast_slice_from_core_mut(sector.as_chunks_mut().0)
+struct Ecb<C>(C);
+
+impl<C: BlockCipher> Mode for Ecb<C> {
+    fn encrypt_block(&self, block: &mut [u8; BLOCK]) {
+        self.0.encrypt_blocks(Array::slice_as_chunks_mut(block).0);
+    }
+
+    fn encrypt(&self, _: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
+        self.0.encrypt_blocks(blocks::<C>(sector));
+    }
+
+    fn decrypt(&self, _: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
+        self.0.decrypt_blocks(blocks::<C>(sector));
+    }
+}
+
+/// The IV is the first block's counter, a big-endian number as long as a block.
+struct Ctr<C>(C);
+
+impl<C: BlockCipher> Mode for Ctr<C> {
+    fn encrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
+        let mut counter = start::<C>(iv);
+        let mut stream = [0; SECTOR];
+        for block in blocks::<C>(&mut stream) {
+            block.copy_from_slice(&counter);
+            for byte in counter.iter_mut().rev() {
+                *byte = byte.wrapping_add(1);
+                if *byte != 0 {
+                    break;
+                }
+            }
+        }
+        self.0.encrypt_blocks(blocks::<C>(&mut stream));
+        sector.iter_mut().zip(stream).for_each(|(byte, with)| *byte ^= with);
+    }
+
+    fn decrypt(&self, iv: [u8; BLOCK], sector: &mut [u8; SECTOR]) {
+        self.encrypt(iv, sector);
+    }
+}
+
+/// As much of the IV as a block has.
+fn start<C: BlockSizeUser>(iv: [u8; BLOCK]) -> Array<u8, C::BlockSize> {
+    iv.iter().copied().chain(std::iter::repeat(0)).take(C::block_size()).collect()
+}
+
+fn blocks<C: BlockSizeUser>(sector: &mut [u8; SECTOR]) -> &mut [Array<u8, C::BlockSize>] {
+    Array::slice_as_chunks_mut(sector).0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HashAlgorithm;
 
     fn spec(mode: CipherMode, iv: IvGenerator) -> CipherSpec {
-        CipherSpec { algorithm: CipherAlgorithm::Aes256, mode, iv }
+        CipherSpec { algorithm: CipherAlgorithm::Aes256, mode, iv, iv_hash: HashAlgorithm::Sha256 }
     }
 
     /// IEEE 1619, appendix B, vector 10: XTS-AES-256, data unit 0xff, plaintext 00 01 .. ff twice.
@@ -194,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_mode_decrypts_what_it_encrypted_and_depends_on_the_sector() {
-        for mode in [CipherMode::Xts, CipherMode::Cbc] {
+        for mode in [CipherMode::Xts, CipherMode::Cbc, CipherMode::Ctr] {
             for iv in [IvGenerator::Plain, IvGenerator::Plain64, IvGenerator::Essiv] {
                 let spec = spec(mode, iv);
                 let key: Vec<u8> = (0..spec.key_len() as u8).collect();

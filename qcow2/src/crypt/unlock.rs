@@ -11,17 +11,28 @@ use super::sector_cipher::{SECTOR, SectorCipher};
 use super::{HashAlgorithm, Secret};
 use crate::{Error, Result};
 
-/// The cipher with the master key.
+/// The cipher with the master key, and that key.
 pub(crate) fn unlock(
     header: &LuksHeader,
     storage: &dyn Storage,
     at: u64,
     passphrase: &Secret,
     max_iterations: u32,
-) -> Result<SectorCipher> {
+) -> Result<(SectorCipher, Zeroizing<Vec<u8>>)> {
     let spec = spec_of(header)?;
     let key = master_key(header, spec, storage, at, passphrase, max_iterations)?;
-    SectorCipher::new(spec, &key)
+    Ok((SectorCipher::new(spec, &key)?, key))
+}
+
+/// Whether a passphrase opens a key slot.
+pub(crate) fn slot_opens(
+    header: &LuksHeader,
+    slot: &KeySlot,
+    storage: &dyn Storage,
+    at: u64,
+    passphrase: &Secret,
+) -> Result<bool> {
+    Ok(try_slot(header, slot, spec_of(header)?, storage, at, passphrase)?.is_some())
 }
 
 /// The cipher that the header names, which must be one that we have.
