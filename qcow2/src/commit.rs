@@ -225,6 +225,10 @@ impl<'a> Commit<'a> {
     }
 
     fn release(&mut self, entry: L2Entry) {
+        if self.image.geometry.external_data {
+            // Clusters of the data file have no refcounts.
+            return;
+        }
         if let L2Entry::Compressed(stream) = entry {
             stream.host_clusters(&self.image.geometry).for_each(|host| self.counts.release(host));
         } else if let Some(host) = entry.host() {
@@ -344,7 +348,7 @@ impl<'a> Commit<'a> {
         if let Some(header) = &self.header {
             header.write_before(&*self.image.storage)?;
         }
-        self.image.storage.flush()?;
+        self.image.flush_all()?;
         self.state.header.geometry = Geometry { disk_len: self.disk_len, ..geometry };
         self.state.header.version = self.version;
         let sector = self.header.map_or_else(|| first_sector(self.image), |header| Ok(header.sector))?;
@@ -358,6 +362,7 @@ impl<'a> Commit<'a> {
         self.state.l1 = self.l1.into();
         self.state.refcounts = table;
         self.state.first_free = 0;
+        self.state.forget_streams();
         self.image.slices.clear();
         self.image.decompressed.clear();
         Ok(self.counts)

@@ -214,6 +214,8 @@ pub(crate) struct State {
     pub(crate) refcounts: RefcountTable,
     /// No cluster before this one is free.
     pub(crate) first_free: u64,
+    /// Where the last compressed stream ends that was written in place; 0 where there is none that another may follow.
+    pub(crate) stream_end: u64,
     /// Changes of metadata that are still to be written.
     pub(crate) pending: Pending,
     /// Where metadata is, once something is written in place.
@@ -242,7 +244,7 @@ impl Image {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         let file = HostFile::open(path, options.access())?;
-        let host_bytes = file.allocated_bytes().ok();
+        let host_bytes = Some(file.allocated_when_opened());
         let mut image = Self::open_chain(Arc::new(file), Some(path), options, Vec::new())?;
         image.host_bytes = host_bytes;
         Ok(image)
@@ -326,6 +328,7 @@ impl Image {
                 l1,
                 refcounts,
                 first_free: 0,
+                stream_end: 0,
                 pending: Pending::default(),
                 occupied: None,
             }),

@@ -141,7 +141,7 @@ impl<'a> Round<'a> {
     }
 
     /// The refcounts of block `index`, which is made where there is none.
-    fn refcount_block(&mut self, index: usize) -> Result<&mut Vec<u64>> {
+    pub(crate) fn refcount_block(&mut self, index: usize) -> Result<&mut Vec<u64>> {
         if !self.state.pending.refcounts.contains_key(&index) {
             let geometry = &self.image.geometry;
             let mut counts = self.state.refcounts.read_block(&*self.image.storage, geometry, index)?;
@@ -252,6 +252,7 @@ impl<'a> Round<'a> {
                 storage.discard(offset, held)?;
             }
         }
+        self.state.forget_streams();
         let mut unused = Vec::new();
         for cluster in freed {
             let per_block = geometry.refcounts_per_block();

@@ -68,8 +68,17 @@ impl Image {
         if preallocation != Preallocation::Off && len < old {
             return Err(Error::Invalid("a disk that gets shorter has nothing to preallocate".to_owned()));
         }
-        self.resize(len)?;
-        self.check_unlocked()?;
+        self.set_disk_len(len)?;
+        let raw = self.is_data_file_raw(&self.state());
+        // Where the data file is to be what the disk is, each cluster leads there, as in QEMU.
+        let preallocation = if raw && preallocation == Preallocation::Off && len > old {
+            Preallocation::Metadata
+        } else {
+            preallocation
+        };
+        if preallocation != Preallocation::Off {
+            self.check_unlocked()?;
+        }
         if preallocation == Preallocation::Off { Ok(()) } else { self.preallocate(old..len, preallocation) }
     }
 

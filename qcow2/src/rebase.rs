@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use block::{ExtentKind, ReadAt};
+use block::{ExtentKind, ReadAt, WriteAt as _};
 
 use crate::Result;
 use crate::address::GuestCluster;
@@ -44,18 +44,47 @@ impl Image {
         area.set_backing(name)?;
         let header = Some(area.plan(&self)?);
         let accounting = Accounting::take(&self, &*self.settled()?)?;
+        let counted = Some(&accounting);
         let mut copied =
-            CopiedUp { image: &self, accounting: &accounting, changes: Changes::default(), in_memory: 0, bytes: 0 };
-        let mut at = 0;
-        while at < self.len() {
-            let extent = self.map(at, self.len() - at)?;
-            if extent.kind == MappedKind::Unallocated {
-                copied.run(at, at + extent.len, below.as_deref(), progress)?;
-            }
-            at += extent.len;
-            progress(at);
-        }
+            CopiedUp { image: &self, accounting: counted, changes: Changes::default(), in_memory: 0, bytes: 0 };
+        copied.all(below.as_deref(), progress)?;
         let CopiedUp { changes, bytes, .. } = copied;
+        (self.backing, self.backing_image) = (below, None);
+        let (counts, disk_len) = (accounting.references.clone(), self.geometry.disk_len);
+        let relayout = Some(Relayout { counts, l1: None, snapshots: None, disk_len });
+        self.relayout_with(&accounting, Changes { relayout, header, ..changes })?;
+        Ok(bytes)
+    }
+
+    /// As [`Image::rebase`], but the clusters that are copied up are compressed where they get shorter by it. They are written in
+    /// place, before the name is changed, and bitmaps that are enabled take them for written: a crash before that leaves the
+    /// old name, and the disk what it was.
+    ///
+    /// # Errors
+    /// As [`Image::rebase`]; [`crate::Error::Unsupported`] for an encrypted image, too.
+    pub fn rebase_compressed(
+        mut self,
+        backing: Option<(BackingName, Arc<dyn ReadAt>)>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<u64> {
+        self.check_writable()?;
+        self.refuse_external_data("rebasing")?;
+        if self.is_encrypted() {
+            return Err(crate::Error::Unsupported("compressing clusters of an encrypted image".to_owned()));
+        }
+        let (name, below) = backing.unzip();
+        let mut area = HeaderArea::read(&self)?;
+        area.set_backing(name.clone())?;
+        area.plan(&self)?;
+        let mut copied =
+            CopiedUp { image: &self, accounting: None, changes: Changes::default(), in_memory: 0, bytes: 0 };
+        copied.all(below.as_deref(), progress)?;
+        let CopiedUp { changes, bytes, .. } = copied;
+        self.flush()?;
+        let accounting = Accounting::take(&self, &*self.settled()?)?;
+        let mut area = HeaderArea::read(&self)?;
+        area.set_backing(name)?;
+        let header = Some(area.plan(&self)?);
         (self.backing, self.backing_image) = (below, None);
         let (counts, disk_len) = (accounting.references.clone(), self.geometry.disk_len);
         let relayout = Some(Relayout { counts, l1: None, snapshots: None, disk_len });
@@ -94,7 +123,8 @@ impl Image {
 /// Clusters that are to be copied up.
 struct CopiedUp<'a> {
     image: &'a Image,
-    accounting: &'a Accounting,
+    /// What is counted where the clusters are committed together; nothing where they are written compressed, in place.
+    accounting: Option<&'a Accounting>,
     changes: Changes,
     /// Bytes held by `Content::Data`.
     in_memory: usize,
@@ -102,6 +132,21 @@ struct CopiedUp<'a> {
 }
 
 impl CopiedUp<'_> {
+    /// Looks at the whole disk.
+    fn all(&mut self, new: Option<&dyn ReadAt>, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let image = self.image;
+        let mut at = 0;
+        while at < image.len() {
+            let extent = image.map(at, image.len() - at)?;
+            if extent.kind == MappedKind::Unallocated {
+                self.run(at, at + extent.len, new, progress)?;
+            }
+            at += extent.len;
+            progress(at);
+        }
+        Ok(())
+    }
+
     /// Looks at a run of the disk that comes from the old backing file.
     fn run(&mut self, mut at: u64, end: u64, new: Option<&dyn ReadAt>, progress: &mut dyn FnMut(u64)) -> Result<()> {
         let geometry = self.image.geometry;
@@ -149,10 +194,14 @@ impl CopiedUp<'_> {
         let on_disk = geometry.len_on_disk(cluster);
         self.image.read_at(geometry.guest_offset(cluster), &mut bytes[..on_disk])?;
         self.bytes += on_disk as u64;
-        let content = if is_zero(&bytes) {
+        // Version 2 can say zeros only by zeros, which may as well be compressed.
+        let content = if is_zero(&bytes) && (self.image.version >= 3 || self.accounting.is_some()) {
             Content::Zero
+        } else if self.accounting.is_none() {
+            return self.image.write_compressed(geometry.guest_offset(cluster), &bytes[..on_disk]);
         } else if self.in_memory + bytes.len() > MEMORY_LIMIT {
-            let host = self.changes.allocator.allocate(self.accounting, 1)?;
+            let accounting = self.accounting.ok_or_else(|| crate::Error::Invalid("no accounting".to_owned()))?;
+            let host = self.changes.allocator.allocate(accounting, 1)?;
             self.image.write_data_cluster(host, &bytes)?;
             Content::Spilled(host)
         } else {

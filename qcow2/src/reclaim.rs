@@ -60,7 +60,8 @@ fn unused_runs(image: &Image, counts: &References) -> Vec<(u64, u64)> {
 fn runs_not_held(image: &Image, state: &State, counts: &References) -> Result<Vec<(u64, u64)>> {
     let geometry = image.geometry;
     let mut runs = Vec::new();
-    if !counts.any_partly_held {
+    // In a data file the parts that are not held are given back as entries change.
+    if !counts.any_partly_held || geometry.external_data {
         return Ok(runs);
     }
     for l1_index in 0..image.l1(state)?.len() {

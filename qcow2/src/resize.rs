@@ -14,20 +14,30 @@ use crate::image::Image;
 use crate::l2_entry::L2Entry;
 use crate::references::{Accounting, References};
 use crate::transaction::{Content, is_zero};
-use crate::{Error, Result, limits};
+use crate::{Error, Preallocation, Result, limits};
 
 impl Image {
     /// Makes the virtual disk `len` bytes long. What is added reads as zeros, whatever a longer backing file holds there;
-    /// what is cut off is gone from the file, unless a snapshot holds on to it. A crash leaves the old length or the new.
+    /// what is cut off is gone from the file, unless a snapshot holds on to it. A crash leaves the old length or the new. An
+    /// external data file is made as long as the disk: before the disk gets longer, and after it got shorter.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a length that is not a multiple of 512 or too great for the cluster size;
-    /// [`Error::Unsupported`] with snapshots that do not say how long their disk is (those of version 2), and with
-    /// an external data file; [`Error::Invalid`] with a persistent bitmap that was not stored; [`Error::ReadOnly`],
+    /// [`Error::Unsupported`] with snapshots that do not say how long their disk is (those of version 2), and with an external
+    /// data file that is not laid out as the disk; [`Error::Invalid`] with a persistent bitmap that was not stored; [`Error::ReadOnly`],
     /// [`Error::Corrupt`], [`Error::Io`].
     pub fn resize(&mut self, len: u64) -> Result<()> {
+        self.resize_with(len, Preallocation::Off)
+    }
+
+    /// Resizes, and sets nothing aside.
+    pub(crate) fn set_disk_len(&mut self, len: u64) -> Result<()> {
         self.check_writable()?;
-        self.refuse_external_data("resizing")?;
+        if let Some(data) = &self.data {
+            // One that was left closed says so here.
+            data.set_len(data.len())?;
+        }
+        self.check_data_layout(&*self.settled()?)?;
         let new = Geometry { disk_len: len, ..self.geometry };
         if !len.is_multiple_of(512) || len > limits::DISK_BYTES || new.l1_entries() * 8 > limits::L1_BYTES {
             return Err(Error::Invalid(format!(
@@ -45,6 +55,10 @@ impl Image {
             return Ok(());
         }
         let bitmaps = self.resized_bitmaps(&new)?;
+        let data = self.data.clone();
+        if let Some(data) = data.as_ref().filter(|data| data.len() < len) {
+            self.poison_on_error(|| Ok(data.set_len(len)?))?;
+        }
         let (mut relayout, clusters) =
             if len < old_len { self.shrunk(&accounting, new)? } else { self.grown(&accounting, new)? };
         let mut changes = Changes { clusters, ..Changes::default() };
@@ -59,7 +73,14 @@ impl Image {
         }
         changes.relayout = Some(relayout);
         *self.tracked.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-        self.relayout_with(&accounting, changes)
+        self.relayout_with(&accounting, changes)?;
+        if let Some(data) = data.filter(|data| data.len() > len) {
+            self.poison_on_error(|| {
+                data.set_len(len)?;
+                Ok(data.flush()?)
+            })?;
+        }
+        Ok(())
     }
 
     fn has_snapshots(&self) -> bool {
@@ -84,7 +105,8 @@ impl Image {
         }
         drop(state);
         // What is cut off within a cluster must not come back when the disk grows again.
-        if let Some((cluster, content)) = self.zeroed_tail(new.disk_len)? {
+        // (A data file is cut off itself, once nothing leads to what is beyond.)
+        if let Some((cluster, content)) = self.zeroed_tail(new.disk_len)?.filter(|_| !new.external_data) {
             clusters.insert(cluster.0, content);
         }
         Ok((Relayout { counts, l1: Some(l1), snapshots: None, disk_len: new.disk_len }, clusters))

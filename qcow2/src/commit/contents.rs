@@ -93,6 +93,13 @@ impl Commit<'_> {
                 zero
             }
         };
+        if geometry.external_data {
+            // Its place is where it is on the disk; what it held there before is what it holds now, as far as the disk went.
+            let offset = geometry.guest_offset(cluster);
+            let on_disk = (self.disk_len - offset).min(bytes.len() as u64) as usize;
+            self.image.write_data(offset, &bytes[..on_disk])?;
+            return Ok(RawEntry::data(offset, &geometry));
+        }
         let host = self.allocate(1)?;
         if geometry.extended_l2 {
             return self.place_subclusters(cluster, host, bytes);

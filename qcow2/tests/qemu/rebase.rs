@@ -48,6 +48,7 @@ fn an_image_on_top_of_another_backing_file_holds_what_it_held() {
     let dir = temp_dir();
     let bases = make_bases(dir.path());
     let image = dir.path().join("image.qcow2");
+    let mut streams = 0;
     let firsts = [("old.raw", "raw"), ("short.raw", "raw"), ("over-old.qcow2", "qcow2")];
     for (number, kind) in ["compat=1.1", "compat=0.10", "extended_l2=on", "cluster_size=512"].iter().enumerate() {
         for (first, format) in firsts.into_iter().cycle().skip(number).take(2) {
@@ -71,12 +72,29 @@ fn an_image_on_top_of_another_backing_file_holds_what_it_held() {
                 assert_eq!(opened.backing_name().map_or("", |backing| &backing.name), *base);
                 assert_eq!(opened.backing_path().is_some(), !base.is_empty());
                 drop(opened);
+                streams += compressed(&image, &original, &model, (base, format), dir.path());
                 // And QEMU takes it from there.
                 run("qemu-img", &["rebase", "-f", "qcow2", "-b", "", path(&image)]);
                 assert_contents(&image, &model);
             }
         }
     }
+    assert!(streams > 0, "nothing was compressed");
+}
+
+/// The same with what is copied up compressed.
+fn compressed(image: &Path, original: &[u8], model: &[u8], (base, format): (&str, &str), dir: &Path) -> u64 {
+    let plain = std::fs::metadata(image).unwrap().len();
+    std::fs::write(image, original).unwrap();
+    let new = (!base.is_empty()).then(|| (BackingName::new(base, format), device(&dir.join(base), format)));
+    let copied = Image::open(image, &writable()).unwrap().rebase_compressed(new, &mut |_| {}).unwrap();
+    check(image);
+    assert_contents(image, model);
+    let opened = Image::open(image, &writable()).unwrap();
+    assert_eq!(opened.backing_name().map_or("", |backing| &backing.name), base);
+    // Each takes the end of a cluster at most beyond what it would take as it is.
+    assert!(std::fs::metadata(image).unwrap().len() <= plain + (1 << 20), "{copied} bytes copied up");
+    opened.check(&mut |_| {}).unwrap().compressed_clusters
 }
 
 #[test]

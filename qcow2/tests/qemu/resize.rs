@@ -138,3 +138,62 @@ fn snapshots_keep_their_length_and_what_was_cut_off_is_gone_without_them() {
         assert!(!file.windows(secret.len()).any(|window| window == secret));
     }
 }
+
+#[test]
+fn a_data_file_is_as_long_as_its_disk() {
+    if oracle_missing("a_data_file_is_as_long_as_its_disk") {
+        return;
+    }
+    let dir = temp_dir();
+    let (raw, image, data) = (dir.path().join("disk.raw"), dir.path().join("disk.qcow2"), dir.path().join("data"));
+    let original = disk(LEN, 97);
+    std::fs::write(&raw, &original).unwrap();
+    let create = format!("data_file={}", path(&data));
+    let open = || Image::open(&image, &writable().data_file(qcow2::DataFile::Within(Vec::new()))).unwrap();
+    for (number, options) in
+        ["", ",data_file_raw=on", ",extended_l2=on", ",cluster_size=4k", ",backed"].into_iter().enumerate()
+    {
+        println!("{options}");
+        let _ = std::fs::remove_file(&data);
+        let create = format!("{create}{}", options.trim_end_matches(",backed"));
+        let mut model = original.clone();
+        if options == ",backed" {
+            let create =
+                ["create", "-q", "-f", "qcow2", "-o", &create, "-b", path(&raw), "-F", "raw", path(&image), "2M"];
+            run("qemu-img", &create);
+            model.truncate(2 << 20);
+        } else {
+            run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "-o", &create, path(&raw), path(&image)]);
+        }
+        let mut random = Random(101 + number as u64);
+        for step in 0..8 {
+            let len = match step {
+                0 => 4 << 20,
+                1 => (1 << 20) + 512,
+                2 => 2 << 20,
+                _ => random.below(5 << 20) as usize / 512 * 512 + 512,
+            };
+            let mut opened = open();
+            opened.resize(len as u64).unwrap();
+            model.resize(len, 0);
+            assert!(read_vec(&opened, 0, len as u64).unwrap() == model, "step {step}");
+            drop(opened);
+            check(&image);
+            assert_contents(&image, &model);
+            let held = std::fs::read(&data).unwrap();
+            assert_eq!(held.len(), len);
+            assert!(options != ",data_file_raw=on" || held == model, "step {step}: the data file is no raw image");
+            let opened = open();
+            let at = random.below(len as u64) as usize;
+            let bytes = random.bytes((len - at).min(100_000));
+            opened.write_at(at as u64, &bytes).unwrap();
+            model[at..at + bytes.len()].copy_from_slice(&bytes);
+            opened.close().unwrap();
+            assert_contents(&image, &model);
+        }
+    }
+    // One that is not opened is not cut off, and the disk stays as it is.
+    let closed = writable().data_file(qcow2::DataFile::LeaveClosed);
+    assert!(Image::open(&image, &closed).unwrap().resize(512).is_err());
+    assert_ne!(open().len(), 512);
+}

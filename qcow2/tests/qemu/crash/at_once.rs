@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use block::{Memory, ReadAt, read_vec};
+use block::{Memory, ReadAt, Storage, read_vec};
 use qcow2::{Image, OpenOptions};
 
 use super::{Allowed, check_by_qemu, check_by_us, for_each_state, recorded};
@@ -97,6 +97,51 @@ fn snapshots_and_lengths_change_at_once_or_not_at_all() {
         at_once(&initial, &state, |image| image.delete_all_snapshots().unwrap());
         at_once(&initial, &state, |image| image.resize(5 << 20).unwrap());
         at_once(&initial, &state, |image| image.resize(200_704).unwrap());
+    }
+}
+
+#[test]
+fn a_disk_in_a_data_file_has_its_old_length_or_its_new_one() {
+    if oracle_missing("a_disk_in_a_data_file_has_its_old_length_or_its_new_one") {
+        return;
+    }
+    let dir = temp_dir();
+    let (raw, image, data) = (dir.path().join("raw"), dir.path().join("image"), dir.path().join("data"));
+    let held = disk(LEN + 1536, 131);
+    std::fs::write(&raw, &held).unwrap();
+    for options in ["cluster_size=4k", "cluster_size=64k,data_file_raw=on", "cluster_size=16k,extended_l2=on"] {
+        let _ = std::fs::remove_file(&data);
+        let options = format!("{options},data_file={}", path(&data));
+        run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "-o", &options, path(&raw), path(&image)]);
+        let initial = [std::fs::read(&image).unwrap(), std::fs::read(&data).unwrap()];
+        for len in [5 << 20, LEN + 4096, 200_704, 512] {
+            let open = |image: Arc<dyn Storage>, data: Arc<dyn Storage>, writable| {
+                let options = OpenOptions::new().writable(writable).data_storage(data);
+                Image::open_storage(image, &options).unwrap()
+            };
+            let (storages, log) = recorded(&initial);
+            let mut opened = open(storages[0].clone(), storages[1].clone(), true);
+            opened.resize(len as u64).unwrap();
+            opened.close().unwrap();
+            let events = log.lock().unwrap().clone();
+            let mut new = held.clone();
+            new.resize(len, 0);
+            let (mut olds, mut news) = (0, 0);
+            for_each_state(&initial, &events, |state| {
+                let file = |at: usize| Arc::new(Memory::from(state.files[at].clone()));
+                let opened = open(file(0), file(1), false);
+                let found = read_vec(&opened, 0, opened.len()).unwrap();
+                assert!(found == held || found == new, "{options}: to {len}, after {} events", state.end);
+                *if found == held { &mut olds } else { &mut news } += 1;
+                check_by_us(&opened, Allowed::Nothing);
+                if state.for_qemu {
+                    std::fs::write(&image, &state.files[0]).unwrap();
+                    std::fs::write(&data, &state.files[1]).unwrap();
+                    check_by_qemu(&image, Allowed::Leaks);
+                }
+            });
+            assert!(olds > 0 && news > 0, "{olds} {news}");
+        }
     }
 }
 

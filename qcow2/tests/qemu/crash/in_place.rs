@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use block::{Memory, Storage, WriteAt, read_vec};
+use block::{Memory, ReadAt, Storage, WriteAt, read_vec};
 use qcow2::{Backing, DataFile, Image, OpenOptions};
 
 use super::{Allowed, check_by_qemu, check_by_us, for_each_state, recorded};
@@ -23,7 +23,7 @@ fn open(dir: &Path, files: Vec<Arc<dyn Storage>>, writable: bool) -> Image {
     Image::open_storage(image, &options).unwrap()
 }
 
-/// Writes, zeroes and discards; returns what the disk holds after each change, and from which event on that is safe.
+/// Writes, zeroes and discards, and compresses where the seed is odd; returns what the disk holds after each change, and from which event on that is safe.
 fn change(image: &Image, before: Vec<u8>, events: impl Fn() -> usize, seed: u64) -> Vec<(Vec<u8>, Option<usize>)> {
     let mut random = Random(seed);
     let mut versions = vec![(before.clone(), Some(0))];
@@ -33,6 +33,7 @@ fn change(image: &Image, before: Vec<u8>, events: impl Fn() -> usize, seed: u64)
         let offset = random.below(LEN as u64) as usize / grain * grain;
         let len = ((1 + random.below(60_000 / grain as u64 + 1) as usize) * grain).min(LEN - offset);
         let mut safe = None;
+        let compresses = seed % 2 == 1;
         match random.below(6) {
             0 => {
                 image.discard(offset as u64, len as u64).unwrap();
@@ -45,6 +46,14 @@ fn change(image: &Image, before: Vec<u8>, events: impl Fn() -> usize, seed: u64)
             2 => {
                 image.flush().unwrap();
                 safe = Some(events());
+            }
+            3 if compresses => {
+                let size = image.allocation_unit().unwrap().len as usize;
+                let offset = offset / size * size;
+                let bytes = random.bytes(97).repeat(3 * size / 97 + 1);
+                let bytes = &bytes[..(3 * size).min(LEN - offset)];
+                image.write_compressed(offset as u64, bytes).unwrap();
+                model[offset..offset + bytes.len()].copy_from_slice(bytes);
             }
             _ => {
                 let bytes = random.bytes(len);
@@ -108,7 +117,8 @@ fn each_sector_is_as_it_was_or_as_it_is_to_be() {
         let storages = storages.into_iter().map(|storage| storage as Arc<dyn Storage>).collect();
         let opened = open(dir.path(), storages, true);
         let before = read_vec(&opened, 0, LEN as u64).unwrap();
-        let versions = change(&opened, before, || log.lock().unwrap().len(), number as u64 + 51);
+        let versions =
+            change(&opened, before, || log.lock().unwrap().len(), 2 * number as u64 + 51 - u64::from(*has_data));
         drop(opened);
         let events = log.lock().unwrap().clone();
 

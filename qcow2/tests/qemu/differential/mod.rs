@@ -133,6 +133,20 @@ impl<'a> Run<'a> {
         operations
     }
 
+    /// Of those that only an image has, too.
+    fn operations_in_place(&mut self) -> Vec<Operation> {
+        let mut operations = self.operations();
+        if self.geometry.data_file.is_none() && self.random.below(2) == 0 {
+            let (len, cluster_size) = (self.model.len(), self.geometry.cluster_size as usize);
+            for _ in 0..=self.random.below(3) {
+                let compressed = Operation::random_compression_by_us(&mut self.random, len, cluster_size);
+                operations.insert(self.random.below(operations.len() as u64 + 1) as usize, compressed);
+            }
+            self.log.push(format!("{operations:?}"));
+        }
+        operations
+    }
+
     fn apply_to_model(&mut self, operations: &[Operation]) {
         operations.iter().for_each(|operation| operation.apply_to_model(&self.patterns, &mut self.model));
     }
@@ -140,9 +154,9 @@ impl<'a> Run<'a> {
     fn in_place(&mut self) {
         self.log.push("in place".to_owned());
         let image = self.open(true);
-        let operations = self.operations();
+        let operations = self.operations_in_place();
         for operation in &operations {
-            operation.apply(&self.patterns, &image).unwrap();
+            operation.apply_to_image(&self.patterns, &image).unwrap();
             operation.apply_to_model(&self.patterns, &mut self.model);
         }
         self.assert_reads(&image);
@@ -200,7 +214,7 @@ impl<'a> Run<'a> {
         let initial = std::fs::read(&self.ours).unwrap();
         let trace = Arc::new(Trace::new(Memory::from(initial.clone())));
         let image = Image::open_storage(trace.clone(), &self.options(true)).unwrap();
-        let operations = self.operations();
+        let operations = if transaction { self.operations() } else { self.operations_in_place() };
         // What the disk may hold from an event on.
         let mut versions = vec![(0, self.model.clone())];
         let mut flushed = vec![(0, 0)];
@@ -214,7 +228,7 @@ impl<'a> Run<'a> {
             versions.push((1, self.model.clone()));
         } else {
             for operation in &operations {
-                operation.apply(&self.patterns, &image).unwrap();
+                operation.apply_to_image(&self.patterns, &image).unwrap();
                 operation.apply_to_model(&self.patterns, &mut self.model);
                 versions.push((versions.len(), self.model.clone()));
                 if matches!(operation, Operation::Flush) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use block::WriteAt;
+use qcow2::Image;
 
 use crate::oracle::{Random, path, run};
 
@@ -17,6 +18,12 @@ pub(super) enum Operation {
     },
     /// Clusters that QEMU compresses; they are unmapped before.
     Compress {
+        offset: usize,
+        len: usize,
+        pattern: usize,
+    },
+    /// Clusters that we compress; QEMU just writes them.
+    CompressByUs {
         offset: usize,
         len: usize,
         pattern: usize,
@@ -79,9 +86,18 @@ impl Operation {
         (count > 0).then_some(Self::Compress { offset, len, pattern })
     }
 
+    /// Some clusters, which may be the last one, compressed by us.
+    pub(super) fn random_compression_by_us(random: &mut Random, len: usize, cluster_size: usize) -> Self {
+        let first = random.below(len.div_ceil(cluster_size) as u64) as usize * cluster_size;
+        let len = ((1 + random.below(5) as usize) * cluster_size).min(len - first);
+        Self::CompressByUs { offset: first, len, pattern: random.below(6) as usize }
+    }
+
     pub(super) fn apply_to_model(&self, patterns: &Patterns, model: &mut [u8]) {
         match *self {
-            Self::Write { offset, len, pattern } | Self::Compress { offset, len, pattern } => {
+            Self::Write { offset, len, pattern }
+            | Self::Compress { offset, len, pattern }
+            | Self::CompressByUs { offset, len, pattern } => {
                 model[offset..offset + len].copy_from_slice(&patterns.bytes(pattern, len));
             }
             Self::Zero { offset, len } | Self::Discard { offset, len } => model[offset..offset + len].fill(0),
@@ -89,9 +105,20 @@ impl Operation {
         }
     }
 
+    pub(super) fn apply_to_image(&self, patterns: &Patterns, image: &Image) -> block::Result<()> {
+        match *self {
+            Self::CompressByUs { offset, len, pattern } => {
+                Ok(image.write_compressed(offset as u64, &patterns.bytes(pattern, len))?)
+            }
+            _ => self.apply(patterns, image),
+        }
+    }
+
     pub(super) fn apply(&self, patterns: &Patterns, device: &dyn WriteAt) -> block::Result<()> {
         match *self {
-            Self::Write { offset, len, pattern } | Self::Compress { offset, len, pattern } => {
+            Self::Write { offset, len, pattern }
+            | Self::Compress { offset, len, pattern }
+            | Self::CompressByUs { offset, len, pattern } => {
                 device.write_at(offset as u64, &patterns.bytes(pattern, len))
             }
             Self::Zero { offset, len } => device.write_zeroes(offset as u64, len as u64),
@@ -102,7 +129,7 @@ impl Operation {
 
     fn commands(&self, patterns: &Patterns) -> Vec<String> {
         match *self {
-            Self::Write { offset, len, pattern } => {
+            Self::Write { offset, len, pattern } | Self::CompressByUs { offset, len, pattern } => {
                 vec![format!("write -q -s {} {offset} {len}", path(&patterns.files[pattern].0))]
             }
             Self::Compress { offset, len, pattern } => vec![
