@@ -161,7 +161,7 @@ fn checks_end_with_qemu_imgs_exit_codes_and_repair() {
     }
     let told = image(dir, &["check", "leak.qcow2"]);
     assert!(String::from_utf8_lossy(&told.stderr).contains("leak: refcount at offset 0x0"));
-    assert!(String::from_utf8_lossy(&told.stdout).contains("1 clusters are leaked"));
+    assert!(String::from_utf8_lossy(&told.stdout).contains("1 leaked clusters were found on the image."));
     for (file, what) in [("leak.qcow2", "leaks"), ("corrupt.qcow2", "all")] {
         run("cp", &[&name(file), &name("theirs.qcow2")]);
         let args = ["check", "--output=json", "-r", what];

@@ -2,6 +2,7 @@
 
 mod bitmap_actions;
 mod change;
+mod make;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 pub(crate) use bitmap_actions::{BitmapAction, BitmapActions};
 pub(crate) use change::{Amend, Bitmap, Commit, Preallocation, Rebase, Resize, ResizeBy, Snapshot};
+pub(crate) use make::{Convert, Create, Measure};
 
 use super::Format;
 use crate::secret::Passphrases;
@@ -56,7 +58,7 @@ pub(crate) enum Output {
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Source {
     /// The image's format; by default it is told by the file's first bytes
-    #[arg(short = 'f', long, value_name = "FORMAT")]
+    #[arg(short = 'f', long, alias = "a-format", value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
     /// Read an image that another program may be writing: take no locks
     #[arg(short = 'U', long)]
@@ -68,7 +70,7 @@ pub(crate) struct Source {
     #[arg(long = "object", value_name = "SECRET")]
     pub(crate) objects: Vec<String>,
     /// IMAGE is not a name but options: driver=qcow2,encrypt.key-secret=ID,file.filename=FILE
-    #[arg(long, conflicts_with = "format")]
+    #[arg(long, alias = "source-image-opts", conflicts_with = "format")]
     pub(crate) image_opts: bool,
     /// Those that the image's options tell.
     #[arg(skip)]
@@ -83,7 +85,7 @@ pub(crate) struct Info {
     #[arg(long, value_name = "HOW", default_value = "human")]
     pub(crate) output: Output,
     /// Describe the backing files, too
-    #[arg(long)]
+    #[arg(short = 'b', long)]
     pub(crate) backing_chain: bool,
     #[command(flatten)]
     pub(crate) source: Source,
@@ -108,6 +110,9 @@ pub(crate) struct Check {
     /// Repair what is found
     #[arg(short = 'r', long, value_name = "WHAT")]
     pub(crate) repair: Option<Repair>,
+    /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
+    #[arg(short = 'T', long, value_name = "MODE", hide = true)]
+    pub(crate) cache: Option<String>,
     /// Print errors only
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -139,7 +144,7 @@ pub(crate) struct Compare {
     /// The other
     pub(crate) second: PathBuf,
     /// The other image's format
-    #[arg(short = 'F', value_name = "FORMAT")]
+    #[arg(short = 'F', long = "b-format", value_name = "FORMAT")]
     pub(crate) second_format: Option<Format>,
     /// Disks differ, too, where they are of different lengths, or hold zeros in different ways
     #[arg(short, long)]
@@ -160,118 +165,7 @@ pub(crate) struct Compare {
     pub(crate) second_passphrases: Passphrases,
 }
 
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Create {
-    /// Image to make
-    pub(crate) image: PathBuf,
-    /// Bytes of the disk: a number, with k, M, G, T, P or E behind it for powers of 1024; by default those of the backing file
-    #[arg(value_parser = size)]
-    pub(crate) size: Option<u64>,
-    /// Format of the image
-    #[arg(short = 'f', long, value_name = "FORMAT", default_value = "raw")]
-    pub(crate) format: Format,
-    /// Options of the format: compat, cluster_size, refcount_bits, extended_l2, lazy_refcounts, compression_type, preallocation,
-    /// backing_file, backing_fmt, data_file, data_file_raw, size, encrypt.format, encrypt.key-secret
-    #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
-    pub(crate) options: Vec<String>,
-    /// Backing file: a path, from the folder of IMAGE where it is relative
-    #[arg(short = 'b', long = "backing", value_name = "NAME")]
-    pub(crate) backing: Option<String>,
-    /// The backing file's format
-    #[arg(short = 'F', long, value_name = "FORMAT")]
-    pub(crate) backing_format: Option<Format>,
-    /// Do not open the backing file
-    #[arg(short = 'u', long)]
-    pub(crate) backing_unsafe: bool,
-    /// Folder where a file behind the backing file may be, besides its own (may be repeated)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) backing_dir: Vec<PathBuf>,
-    /// Print errors only
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// A passphrase, and a name for it: secret,id=ID,file=FILE (may be repeated)
-    #[arg(long = "object", value_name = "SECRET")]
-    pub(crate) objects: Vec<String>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Convert {
-    /// Image to read
-    pub(crate) image: PathBuf,
-    /// Image to write; a file of that name is replaced once the new one is whole
-    pub(crate) target: PathBuf,
-    /// Format of the new image
-    #[arg(short = 'O', value_name = "FORMAT", default_value = "raw")]
-    pub(crate) target_format: Format,
-    /// Options of the format: compat, cluster_size, refcount_bits, extended_l2, lazy_refcounts, compression_type, preallocation,
-    /// backing_file, backing_fmt, encrypt.format, encrypt.key-secret
-    #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
-    pub(crate) options: Vec<String>,
-    /// Make the new image an overlay of this backing file: what that holds is left out
-    #[arg(short = 'B', long = "backing", value_name = "NAME")]
-    pub(crate) backing: Option<String>,
-    /// The backing file's format
-    #[arg(short = 'F', long, value_name = "FORMAT")]
-    pub(crate) backing_format: Option<Format>,
-    /// Read this internal snapshot: its id or name, or snapshot.id=ID, or snapshot.name=NAME
-    #[arg(short = 'l', long, value_name = "SNAPSHOT")]
-    pub(crate) snapshot: Option<String>,
-    /// Write to an image that exists, and is long enough
-    #[arg(short = 'n', long)]
-    pub(crate) no_create: bool,
-    /// Zeros that become holes are as long as this at least, in a raw image; 0 makes none
-    #[arg(short = 'S', long, value_name = "BYTES", value_parser = size)]
-    pub(crate) sparse_size: Option<u64>,
-    /// Write out of order; taken for the sake of scripts, and without effect
-    #[arg(short = 'W', long, hide = true)]
-    pub(crate) oob: bool,
-    /// How QEMU is to cache the new file; taken for the sake of scripts, and without effect
-    #[arg(short = 't', long, value_name = "MODE", hide = true)]
-    pub(crate) target_cache: Option<String>,
-    /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
-    #[arg(short = 'T', long, value_name = "MODE", hide = true)]
-    pub(crate) source_cache: Option<String>,
-    /// Compress the new image
-    #[arg(short, long)]
-    pub(crate) compress: bool,
-    /// Threads that compress; by default as many as there are processors
-    #[arg(short = 'm', value_name = "COUNT")]
-    pub(crate) threads: Option<usize>,
-    /// Draw a progress bar
-    #[arg(short, long)]
-    pub(crate) progress: bool,
-    /// Print errors only
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    #[command(flatten)]
-    pub(crate) source: Source,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Measure {
-    /// Image that the new one is to be made of
-    #[arg(required_unless_present = "size", conflicts_with = "size")]
-    pub(crate) image: Option<PathBuf>,
-    /// Bytes of the disk, where there is no image yet
-    #[arg(long, value_parser = size)]
-    pub(crate) size: Option<u64>,
-    /// Format of the new image
-    #[arg(short = 'O', value_name = "FORMAT", default_value = "raw")]
-    pub(crate) target_format: Format,
-    /// Options of the format: cluster_size, refcount_bits, extended_l2
-    #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',')]
-    pub(crate) options: Vec<String>,
-    /// Measure what this internal snapshot holds: its id or name, or snapshot.id=ID, or snapshot.name=NAME
-    #[arg(short = 'l', long, value_name = "SNAPSHOT", conflicts_with = "size")]
-    pub(crate) snapshot: Option<String>,
-    /// How the result is printed
-    #[arg(long, value_name = "HOW", default_value = "human")]
-    pub(crate) output: Output,
-    #[command(flatten)]
-    pub(crate) source: Source,
-}
-
-/// A number of bytes, with a letter for a power of 1024 behind it.
+/// A number of bytes, with a letter for a power of 1024 behind it, and before that perhaps a fraction.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -284,8 +178,15 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         "e" => 60,
         other => return Err(format!("{other:?} is no power of 1024: k, M, G, T, P or E")),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("{digits:?} is no number of bytes"))?;
-    number.checked_mul(1 << shift).filter(|&size| size <= i64::MAX as u64).ok_or_else(|| "too large".to_owned())
+    let wrong = || format!("{digits:?} is no number of bytes");
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if !fraction.bytes().all(|digit| digit.is_ascii_digit()) || (shift == 0 && whole.len() < digits.len()) {
+        return Err(wrong());
+    }
+    let number: u64 = whole.parse().map_err(|_| wrong())?;
+    let part: f64 = format!("0.{fraction}0").parse().map_err(|_| wrong())?;
+    let size = number.checked_mul(1 << shift).and_then(|size| size.checked_add((part * (1u64 << shift) as f64) as u64));
+    size.filter(|&size| size <= i64::MAX as u64).ok_or_else(|| "too large".to_owned())
 }
 
 #[cfg(test)]
@@ -297,7 +198,10 @@ mod tests {
         assert_eq!(size("512"), Ok(512));
         assert_eq!(size("64k"), Ok(65_536));
         assert_eq!(size("10G"), Ok(10 << 30));
-        for wrong in ["", "k", "-1", "1x", "16E", "1.5"] {
+        assert_eq!(size("1.5k"), Ok(1536));
+        assert_eq!(size("0.25M"), Ok(1 << 18));
+        assert_eq!(size("10B"), Ok(10));
+        for wrong in ["", "k", "-1", "1x", "16E", "1.5", "1kb", "0x10k", "1e3", ".5k", "1.-5k", "1.5.5k"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }

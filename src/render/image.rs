@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use qcow2::{CheckReport, MapEntry, Measure, Snapshot};
 
 use super::escape;
-use super::text::bytes;
-use crate::commands::image::Description;
+use super::image_info::size;
+use crate::args::Format;
 
 /// One line of a result.
 pub(crate) fn line(text: &str) {
@@ -25,19 +25,22 @@ pub(crate) fn diagnostic(text: &str) {
 /// What a check found, and what a repair did.
 pub(crate) fn check(report: &CheckReport) {
     if report.corruptions_fixed + report.leaks_fixed > 0 {
-        println!("Repaired: {} leaked clusters, {} corruptions.", report.leaks_fixed, report.corruptions_fixed);
+        println!("Found and repaired:\n");
+        println!("    {} leaked clusters\n    {} corruptions\n", report.leaks_fixed, report.corruptions_fixed);
     }
     if report.is_clean() {
         println!("No errors were found on the image.");
     }
     if report.corruptions > 0 {
-        println!("{} errors were found: data may be damaged, or be damaged by further writing.", report.corruptions);
+        println!("\n{} errors were found on the image.", report.corruptions);
+        println!("What the disk holds may be damaged, and writing to it may damage more.");
     }
     if report.leaks > 0 {
-        println!("{} clusters are leaked: they take space, and do no harm to data.", report.leaks);
+        println!("\n{} leaked clusters were found on the image.", report.leaks);
+        println!("They take space, and do no harm to what the disk holds.");
     }
     if report.check_errors > 0 {
-        println!("{} parts could not be checked.", report.check_errors);
+        println!("\n{} internal errors have occurred during the check.", report.check_errors);
     }
     let (total, allocated) = (report.total_clusters, report.allocated_clusters);
     if total > 0 && allocated > 0 {
@@ -52,45 +55,6 @@ pub(crate) fn check(report: &CheckReport) {
     println!("Image end offset: {}", report.image_end_offset);
 }
 
-/// What an image is.
-pub(crate) fn info(described: &Description) {
-    println!("image: {}", described.filename);
-    println!("file format: {}", if described.qcow2.is_some() { "qcow2" } else { "raw" });
-    println!("virtual size: {} ({} bytes)", bytes(described.virtual_size), described.virtual_size);
-    println!("disk size: {}", bytes(described.actual_size));
-    let Some(info) = &described.qcow2 else { return };
-    if info.encrypt.is_some() {
-        println!("encrypted: yes");
-    }
-    println!("cluster size: {}", info.cluster_size);
-    if let Some(name) = &info.backing_filename {
-        println!("backing file: {}", escape(name));
-    }
-    if let Some(format) = &info.backing_filename_format {
-        println!("backing file format: {}", escape(format));
-    }
-    println!("compat: {}", if info.version < 3 { "0.10" } else { "1.1" });
-    println!("compression type: {}", format!("{:?}", info.compression_type).to_lowercase());
-    println!("refcount bits: {}", info.refcount_bits);
-    println!("lazy refcounts: {}", info.lazy_refcounts);
-    println!("extended l2: {}", info.extended_l2);
-    if let Some(encrypt) = &info.encrypt {
-        let (cipher, mode, iv) = (&encrypt.cipher_alg, &encrypt.cipher_mode, &encrypt.ivgen_alg);
-        println!("encryption: LUKS, {cipher} in {mode} mode with {iv} IVs, {}, {}", encrypt.hash_alg, encrypt.uuid);
-        for (index, slot) in encrypt.slots.iter().enumerate() {
-            if let Some(iterations) = slot.iters {
-                println!("key slot {index}: {iterations} iterations");
-            }
-        }
-    }
-    println!("dirty: {}", info.dirty_flag);
-    println!("corrupt: {}", info.corrupt);
-    snapshots(&info.snapshots);
-    for bitmap in &info.bitmaps {
-        println!("bitmap: {}, granularity {} {}", escape(&bitmap.name), bitmap.granularity, bitmap.flags.join(" "));
-    }
-}
-
 /// The internal snapshots, in a table.
 pub(crate) fn snapshots(snapshots: &[Snapshot]) {
     if snapshots.is_empty() {
@@ -99,7 +63,7 @@ pub(crate) fn snapshots(snapshots: &[Snapshot]) {
     println!("Snapshot list:");
     println!("{:<7} {:<16} {:>8} {:>19} {:>15} {:>10}", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT");
     for snapshot in snapshots {
-        let (id, name, state) = (escape(&snapshot.id), escape(&snapshot.name), bytes(snapshot.vm_state_size));
+        let (id, name, state) = (escape(&snapshot.id), escape(&snapshot.name), size(snapshot.vm_state_size));
         let date = jiff::Timestamp::from_second(i64::from(snapshot.date_sec)).unwrap_or_default();
         let date = date.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S");
         let (hours, seconds) = (snapshot.vm_clock_sec / 3600, snapshot.vm_clock_sec % 3600);
@@ -139,5 +103,38 @@ pub(crate) fn measure(measured: &Measure) {
     println!("fully allocated size: {}", measured.fully_allocated);
     if let Some(bitmaps) = measured.bitmaps {
         println!("bitmaps size: {bitmaps}");
+    }
+}
+
+/// The options that a new image of a format has.
+pub(crate) fn options(format: Format) {
+    let all: &[(&str, &str)] = &[
+        ("backing_file=<str>", "name of the backing file"),
+        ("backing_fmt=<str>", "its format"),
+        ("cluster_size=<size>", "bytes of a cluster, 512 to 2M"),
+        ("compat=<str>", "version of the format: v2 (0.10) or v3 (1.1)"),
+        ("compression_type=<str>", "how clusters are compressed: zlib or zstd"),
+        ("data_file=<str>", "name of an external data file"),
+        ("data_file_raw=<on/off>", "keep the data file so that it can be read as a raw image"),
+        ("encrypt.cipher-alg=<str>", "cipher"),
+        ("encrypt.cipher-mode=<str>", "its mode"),
+        ("encrypt.format=<str>", "encrypt the image: luks"),
+        ("encrypt.hash-alg=<str>", "hash that makes keys of passphrases"),
+        ("encrypt.iter-time=<num>", "milliseconds that trying a passphrase takes"),
+        ("encrypt.ivgen-alg=<str>", "how the IVs of sectors are made"),
+        ("encrypt.ivgen-hash-alg=<str>", "the hash that this needs"),
+        ("encrypt.key-secret=<str>", "id of the secret that is the passphrase"),
+        ("extended_l2=<on/off>", "divide each cluster into 32 subclusters"),
+        ("lazy_refcounts=<on/off>", "let refcount updates be put off"),
+        ("preallocation=<str>", "what is set aside: off, metadata, falloc or full"),
+        ("refcount_bits=<num>", "width of a refcount: 1, 2, 4, 8, 16, 32 or 64"),
+        ("size=<size>", "length of the disk"),
+    ];
+    println!("Supported options:");
+    for (option, help) in all {
+        let is_raw = ["preallocation", "size"].iter().any(|name| option.starts_with(name));
+        if format == Format::Qcow2 || is_raw {
+            println!("  {option:<30} {help}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod html;
 pub(crate) mod image;
+pub(crate) mod image_info;
 pub(crate) mod json;
 pub(crate) mod progress;
 pub(crate) mod text;

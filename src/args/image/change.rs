@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
 
+use super::make::rate;
 use super::{BitmapActions, Output, Source, size};
 use crate::args::Format;
 
@@ -19,8 +20,8 @@ pub(crate) struct Snapshot {
     /// Make the disk what it was when this snapshot was made
     #[arg(short, long, group = "action", value_name = "SNAPSHOT")]
     pub(crate) apply: Option<String>,
-    /// Delete this snapshot
-    #[arg(short, long, group = "action", value_name = "SNAPSHOT")]
+    /// Delete the snapshot of this name
+    #[arg(short, long, group = "action", value_name = "NAME")]
     pub(crate) delete: Option<String>,
     /// Image to work on
     pub(crate) image: PathBuf,
@@ -127,8 +128,11 @@ pub(crate) struct Commit {
     #[arg(short = 'b', long = "base", value_name = "IMAGE")]
     pub(crate) base: Option<String>,
     /// Leave in the overlay what it holds
-    #[arg(short = 'd', long = "keep")]
+    #[arg(short = 'd', long = "drop", alias = "keep")]
     pub(crate) keep: bool,
+    /// Bytes that are committed in a second at most
+    #[arg(short = 'r', long, value_name = "BYTES", value_parser = rate)]
+    pub(crate) rate: Option<u64>,
     /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
     #[arg(short = 't', long, value_name = "MODE", hide = true)]
     pub(crate) cache: Option<String>,
@@ -155,6 +159,9 @@ pub(crate) struct Rebase {
     /// Change the name alone: what the disk holds changes where the backing files differ
     #[arg(short = 'u', long = "backing-unsafe")]
     pub(crate) unsafe_mode: bool,
+    /// Compress the clusters that are copied up
+    #[arg(short, long)]
+    pub(crate) compress: bool,
     /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
     #[arg(short = 't', long, value_name = "MODE", hide = true)]
     pub(crate) cache: Option<String>,
@@ -175,9 +182,13 @@ pub(crate) struct Rebase {
 pub(crate) struct Amend {
     /// Image to change
     pub(crate) image: PathBuf,
-    /// What is to be different: compat, lazy_refcounts, refcount_bits, size, data_file, data_file_raw
-    #[arg(short = 'o', value_name = "NAME=VALUE,...", value_delimiter = ',', required = true)]
+    /// What is to be different: compat, lazy_refcounts, refcount_bits, size, data_file, data_file_raw; of an encrypted image the
+    /// key slots: encrypt.state (active, inactive), encrypt.keyslot, encrypt.new-secret, encrypt.old-secret, encrypt.iter-time
+    #[arg(short = 'o', long, value_name = "NAME=VALUE,...", required = true)]
     pub(crate) options: Vec<String>,
+    /// Erase a key slot even where it is the last one, and overwrite one that is in use: what the disk holds may be lost
+    #[arg(long)]
+    pub(crate) force: bool,
     /// How QEMU is to cache the file; taken for the sake of scripts, and without effect
     #[arg(short = 't', long, value_name = "MODE", hide = true)]
     pub(crate) cache: Option<String>,

@@ -6,11 +6,13 @@ use anyhow::{Context as _, Result, bail};
 use block::ReadAt as _;
 use qcow2::AmendOptions;
 
-use super::options::{is_on, version};
+use super::key_slots::KeySlots;
+use super::options::{is_on, split_all, version};
 use super::{format, open_options, opening};
 use crate::args::Format;
 use crate::args::image::{Amend, size};
 use crate::exit_code::Usage;
+use crate::secret::Secrets;
 
 pub(super) fn run(args: &Amend) -> Result<ExitCode> {
     let path = &args.image;
@@ -20,12 +22,13 @@ pub(super) fn run(args: &Amend) -> Result<ExitCode> {
     let amending = || format!("cannot amend {}", path.display());
     let mut wanted = AmendOptions::new();
     let mut len = None;
+    let (mut key_slots, secrets) = (KeySlots::default(), Secrets::read(&args.source.objects)?);
     let mut image =
         qcow2::Image::open(path, &open_options(&args.source).writable(true)).with_context(|| opening(path))?;
     let info = image.info().with_context(amending)?;
     let mut new_version = info.version;
-    for option in &args.options {
-        let (name, value) = option.split_once('=').unwrap_or((option, "on"));
+    for (name, value) in split_all(&args.options) {
+        let (name, value) = (&*name, &*value);
         let wrong = || Usage(format!("option {name} cannot be {value:?}"));
         wanted = match name {
             "compat" => {
@@ -53,13 +56,18 @@ pub(super) fn run(args: &Amend) -> Result<ExitCode> {
                 return Err(Usage(format!("option {name} is only for new images")).into());
             }
             _ if name.starts_with("encrypt.") => {
-                return Err(Usage(format!("option {name} cannot be amended")).into());
+                key_slots.take(&name["encrypt.".len()..], value, &secrets)?;
+                wanted
             }
             _ => return Err(Usage(format!("there is no option {name}")).into()),
         };
     }
+    let changes_key_slots = key_slots.check()?;
     if len.is_some_and(|len| len < image.len()) {
         bail!("{}: `image resize --shrink` makes a disk shorter", amending());
+    }
+    if changes_key_slots {
+        key_slots.apply(&mut image, args.force).with_context(amending)?;
     }
     // Version 2 is the last thing: what precedes it may need version 3.
     if new_version >= info.version {

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Commit) -> Result<ExitCode> {
     if base.is_raw {
         refuse_interrupted(&base.path)?;
     }
-    let progress = Progress::bytes("committing", overlay.len(), !args.progress || args.quiet);
+    let progress = Progress::bytes("committing", overlay.len(), !args.progress || args.quiet).paced(args.rate);
     let len = overlay.len();
     let open_base = || open_base(&base, len, &args.source);
     let mut done = |at| progress.set(at);

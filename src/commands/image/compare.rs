@@ -41,14 +41,14 @@ fn compare(args: &Compare) -> Result<Option<String>> {
     if first.len() != second.len() && args.strict {
         return Ok(Some("Strict mode: Image size mismatch!".to_owned()));
     }
-    if first.len() != second.len() && !args.quiet {
-        image::line("Warning: Image size mismatch!");
-    }
     let progress = Progress::bytes("comparing", first.len().max(second.len()), !args.progress || args.quiet);
     let difference = qcow2::compare(&*first, &*second, &mut |done| progress.set(done)).context("cannot compare")?;
     progress.finish();
     if let Some(offset) = difference {
         return Ok(Some(format!("Content mismatch at offset {offset}!")));
+    }
+    if first.len() != second.len() && !args.quiet {
+        image::line("Warning: Image size mismatch!");
     }
     if args.strict {
         let ours = entries(&args.first, args.source.format, &args.source)?;

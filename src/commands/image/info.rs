@@ -11,13 +11,15 @@ use serde_json::{Map, Value, json};
 use super::{format, open_closed, open_options, open_raw, opening};
 use crate::args::Format;
 use crate::args::image::{Info, Output};
-use crate::render::{image, json as print_json};
+use crate::render::{image_info, json as print_json};
 
 /// An image as it is described.
 pub(crate) struct Description {
     pub(crate) filename: String,
     /// Nothing for a raw image.
     pub(crate) qcow2: Option<ImageInfo>,
+    /// Where its backing file is, as the image's own name leads there.
+    pub(crate) backing_path: Option<String>,
     pub(crate) virtual_size: u64,
     /// The file's length, in whole sectors as QEMU counts it.
     pub(crate) file_len: u64,
@@ -27,7 +29,7 @@ pub(crate) struct Description {
 pub(super) fn run(args: &Info) -> Result<ExitCode> {
     let chain = describe_chain(args)?;
     match (args.output, args.backing_chain) {
-        (Output::Human, _) => chain.iter().for_each(image::info),
+        (Output::Human, _) => image_info::info(&chain),
         (Output::Json, true) => print_json::print(&chain.iter().map(to_json).collect::<Vec<_>>())?,
         (Output::Json, false) => print_json::print(&chain.first().map(to_json))?,
     }
@@ -76,7 +78,11 @@ fn describe(path: &Path, format: Format, args: &Info) -> Result<Description> {
         Format::Raw => None,
         Format::Qcow2 => Some(open_closed(path, &args.source)?.info().with_context(|| opening(path))?),
     };
+    let backing = qcow2.as_ref().and_then(|info| info.backing_filename.as_deref());
     Ok(Description {
+        backing_path: backing.map(|name| {
+            if name.starts_with("json:") { name.to_owned() } else { backing_path(path, name).display().to_string() }
+        }),
         filename: path.display().to_string(),
         virtual_size: qcow2.as_ref().map_or(file_len, |info| info.virtual_size),
         qcow2,
@@ -127,12 +133,7 @@ fn to_json(described: &Description) -> Value {
     }
     if let Some(name) = &info.backing_filename {
         set("backing-filename", json!(name));
-        let full = if name.starts_with("json:") {
-            name.clone()
-        } else {
-            backing_path(Path::new(&described.filename), name).display().to_string()
-        };
-        set("full-backing-filename", json!(full));
+        set("full-backing-filename", json!(described.backing_path));
     }
     if let Some(format) = &info.backing_filename_format {
         set("backing-filename-format", json!(format));

@@ -6,8 +6,10 @@ mod check;
 mod commit;
 mod compare;
 mod convert;
+mod copy;
 mod create;
 mod info;
+mod key_slots;
 mod map;
 mod measure;
 mod named;
@@ -16,6 +18,7 @@ mod options;
 mod rebase;
 mod resize;
 mod snapshot;
+mod source_disk;
 
 pub(crate) use info::Description;
 
@@ -142,9 +145,16 @@ fn open_snapshot(path: &Path, snapshot: &str, source: &Source) -> Result<qcow2::
     if format(path, source.format)? == Format::Raw {
         bail!("{} is a raw image, which has no snapshots", path.display());
     }
-    let wanted = ["snapshot.id=", "snapshot.name="].iter().find_map(|prefix| snapshot.strip_prefix(prefix));
     let image = qcow2::Image::open(path, &open_options(source)).with_context(|| opening(path))?;
-    image.into_snapshot(wanted.unwrap_or(snapshot)).with_context(|| opening(path))
+    let (by_id, by_name) = (snapshot.strip_prefix("snapshot.id="), snapshot.strip_prefix("snapshot.name="));
+    let mut wanted = by_id.unwrap_or(snapshot).to_owned();
+    if by_id.or(by_name).is_some() {
+        let snapshots = image.snapshots().with_context(|| opening(path))?;
+        let mut told = snapshots.into_iter();
+        let found = told.find(|found| by_id.is_some_and(|id| found.id == id) || by_name == Some(&*found.name));
+        wanted = found.with_context(|| format!("{} has no {snapshot}", path.display()))?.id;
+    }
+    image.into_snapshot(&wanted).with_context(|| opening(path))
 }
 
 /// Opens the disk that an image holds.

@@ -23,7 +23,6 @@ pub(super) fn resolve(image: &mut Image) -> Result<()> {
         Image::Info(args) => in_place(&mut args.image, &mut args.source),
         Image::Check(args) => in_place(&mut args.image, &mut args.source),
         Image::Map(args) => in_place(&mut args.image, &mut args.source),
-        Image::Convert(args) => in_place(&mut args.image, &mut args.source),
         Image::Compare(args) => {
             if args.source.image_opts {
                 let second = read(&args.second, &Secrets::read(&args.source.objects)?)?;
@@ -42,7 +41,8 @@ pub(super) fn resolve(image: &mut Image) -> Result<()> {
         Image::Commit(args) => in_place(&mut args.image, &mut args.source),
         Image::Rebase(args) => in_place(&mut args.image, &mut args.source),
         Image::Amend(args) => in_place(&mut args.image, &mut args.source),
-        Image::Create(_) => Ok(()),
+        // Each of several images may be named by options.
+        Image::Create(_) | Image::Convert(_) => Ok(()),
     }
 }
 
@@ -54,6 +54,13 @@ fn in_place(image: &mut PathBuf, source: &mut Source) -> Result<()> {
         (source.format, source.passphrases) = (named.format, named.passphrases);
     }
     Ok(())
+}
+
+/// The file that `image` names, and how it is read.
+pub(super) fn named(image: &std::path::Path, source: &Source) -> Result<(PathBuf, Source)> {
+    let (mut path, mut source) = (image.to_owned(), source.clone());
+    in_place(&mut path, &mut source)?;
+    Ok((path, source))
 }
 
 fn read(options: &std::path::Path, secrets: &Secrets) -> Result<Named> {

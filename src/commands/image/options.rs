@@ -1,12 +1,12 @@
 //! The options of a new image: `-o name=value`.
 
 use anyhow::Result;
-use qcow2::{BackingName, Compression, CreateOptions, ImageFeatures, Preallocation};
+use qcow2::{BackingName, Compression, CreateOptions, ImageFeatures, Preallocation, Secret};
 
 use crate::args::Format;
 use crate::args::image::size;
 use crate::exit_code::Usage;
-use crate::secret::{EncryptOptions, Secrets};
+use crate::secret::{EncryptOptions, Secrets, split_options};
 
 /// What a new image is to be like.
 pub(super) struct NewImage {
@@ -17,6 +17,8 @@ pub(super) struct NewImage {
     pub(super) data_file: Option<String>,
     pub(super) preallocation: Preallocation,
     pub(super) size: Option<u64>,
+    /// The passphrase, where it is encrypted.
+    pub(super) passphrase: Option<Secret>,
     /// Whether it is anything but what `qcow2::create` makes.
     pub(super) has_features: bool,
 }
@@ -41,12 +43,13 @@ pub(super) fn read(
         data_file: None,
         preallocation: Preallocation::Off,
         size: None,
+        passphrase: None,
         has_features: false,
     };
-    for option in options {
-        let (name, value) = option.split_once('=').unwrap_or((option, "on"));
+    for (name, value) in split_all(options) {
+        let (name, value) = (&*name, &*value);
         let wrong = || Usage(format!("option {name} cannot be {value:?}"));
-        if format == Format::Raw && !["preallocation", "size"].contains(&name) {
+        if format == Format::Raw && !["preallocation", "size", "nocow", "extent_size_hint"].contains(&name) {
             return Err(Usage(format!("raw images have no option {name}")).into());
         }
         if let Some(name) = name.strip_prefix("encrypt.") {
@@ -91,6 +94,11 @@ pub(super) fn read(
             "data_file_raw" => features = features.data_file_raw(is_on(value).ok_or_else(wrong)?),
             "backing_file" => backing_file = Some(value.to_owned()),
             "backing_fmt" => backing_format = Some(value.to_owned()),
+            // Of no use on most file systems of the host, and without effect here.
+            "nocow" => drop(is_on(value).ok_or_else(wrong)?),
+            "extent_size_hint" => drop(size(value).map_err(|_| wrong())?),
+            "encryption" if is_on(value) == Some(false) => {}
+            "encryption" => return Err(Usage("images cannot be encrypted with \"aes\"".to_owned()).into()),
             "size" => new.size = Some(size(value).map_err(|_| wrong())?),
             _ => return Err(Usage(format!("there is no option {name}")).into()),
         }
@@ -115,13 +123,25 @@ pub(super) fn read(
         (None, _) => None,
     };
     new.has_features |= new.backing.is_some() || new.data_file.is_some();
-    new.features = features.backing(new.backing.clone());
-    new.options =
-        read.encryption(encrypt.finish(&Secrets::read(objects)?)?).compression(compress.then_some(compression));
+    let secrets = Secrets::read(objects)?;
+    new.passphrase = encrypt.passphrase(&secrets)?;
+    new.features = features.backing(new.backing.clone()).passphrase(new.passphrase.clone());
+    new.options = read.encryption(encrypt.finish(&secrets)?).compression(compress.then_some(compression));
     if format == Format::Qcow2 && new.data_file.is_none() {
         new.features.check(&new.options).map_err(|e| Usage(e.to_string()))?;
     }
     Ok(new)
+}
+
+/// The names and values of options, which may be given in several places; one without a value is switched on.
+pub(super) fn split_all(options: &[String]) -> impl Iterator<Item = (String, String)> {
+    let split = options.iter().flat_map(|options| split_options(options));
+    split.map(|(name, value)| (name, value.unwrap_or_else(|| "on".to_owned())))
+}
+
+/// Whether nothing is to be done but to tell which options there are.
+pub(super) fn asks_for_help(options: &[String]) -> bool {
+    split_all(options).any(|(name, _)| ["help", "?"].contains(&&*name))
 }
 
 /// `on` or `off`.

@@ -42,7 +42,10 @@ pub(super) fn run(args: &Rebase) -> Result<ExitCode> {
         None => None,
     };
     let progress = Progress::bytes("rebasing", image.len(), !args.progress || args.quiet);
-    image.rebase(backing, &mut |at| progress.set(at)).with_context(rebasing)?;
+    let mut done = |at| progress.set(at);
+    let rebased =
+        if args.compress { image.rebase_compressed(backing, &mut done) } else { image.rebase(backing, &mut done) };
+    rebased.with_context(rebasing)?;
     progress.finish();
     Ok(ExitCode::SUCCESS)
 }

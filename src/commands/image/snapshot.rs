@@ -21,7 +21,11 @@ pub(super) fn run(args: &Snapshot) -> Result<ExitCode> {
         open_to_change(path, &args.source)?.apply_snapshot(name).with_context(doing)?;
     } else if let Some(name) = &args.delete {
         let doing = || format!("cannot delete snapshot {name:?} in {}", path.display());
-        open_to_change(path, &args.source)?.delete_snapshot(name).with_context(doing)?;
+        let mut image = open_to_change(path, &args.source)?;
+        // By its name alone, as in QEMU: another's id may be the same.
+        let found = image.snapshots().with_context(doing)?.into_iter().find(|snapshot| snapshot.name == *name);
+        let Some(found) = found else { bail!("{}: no snapshot has that name", doing()) };
+        image.delete_snapshot(&found.id).with_context(doing)?;
     } else {
         list(args)?;
     }
@@ -29,11 +33,17 @@ pub(super) fn run(args: &Snapshot) -> Result<ExitCode> {
 }
 
 fn list(args: &Snapshot) -> Result<()> {
-    if format(&args.image, args.source.format)? == Format::Raw {
-        bail!("{} is a raw image, which has no snapshots", args.image.display());
-    }
-    let image = open_closed(&args.image, &args.source)?;
-    let snapshots = image.snapshots().with_context(|| format!("cannot list {}", args.image.display()))?;
+    let snapshots = match format(&args.image, args.source.format)? {
+        // As for QEMU, it has none.
+        Format::Raw => {
+            super::open_raw(&args.image, &args.source)?;
+            Vec::new()
+        }
+        Format::Qcow2 => {
+            let image = open_closed(&args.image, &args.source)?;
+            image.snapshots().with_context(|| format!("cannot list {}", args.image.display()))?
+        }
+    };
     match args.output {
         Output::Json => json::print(&snapshots)?,
         Output::Human => image::snapshots(&snapshots),
