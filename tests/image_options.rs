@@ -135,6 +135,11 @@ fn what_people_read_is_what_they_know() {
     std::fs::create_dir(dir.join("below")).unwrap();
     sure_qemu(dir, &["create", "-q", "-f", "qcow2", "-b", "../top.qcow2", "-F", "qcow2", "below/over.qcow2", "3M"]);
     same(&["info", "below/over.qcow2"]);
+    sure_qemu(dir, &["create", "-q", "-f", "qcow2", "nothing.qcow2", "0"]);
+    let (mine, theirs) =
+        (ours(dir, &["map", "--output=json", "nothing.qcow2"]), qemu(dir, &["map", "--output=json", "nothing.qcow2"]));
+    let json = |out: &Output| serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap();
+    assert_eq!(json(&mine), json(&theirs));
     for args in [
         &["compare", "plain.qcow2", "top.qcow2"][..],
         &["compare", "--a-format", "qcow2", "--b-format", "raw", "plain.qcow2", "disk.raw"],

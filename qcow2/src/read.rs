@@ -9,7 +9,7 @@ use crate::geometry::Geometry;
 use crate::image::{Image, State};
 use crate::l2_entry::{self, L2Entry, OFFSET, Stream};
 use crate::l2_table::L2Table;
-use crate::slice_cache::{SliceGuard, entries_per_slice};
+use crate::slice_cache::{SliceGuard, entries_per_slice, slice_bits};
 use crate::{Error, Result, backing, compress};
 
 /// A run of the virtual disk that is held in one way, in this image (its backing file apart).
@@ -84,10 +84,10 @@ impl Image {
             return Ok(Run { len, held: Held::Unallocated });
         };
         let per_slice = entries_per_slice(geometry);
-        let guard = self.l2_slice(table_offset, cluster.0 / per_slice)?;
+        let guard = self.l2_slice(table_offset, cluster.0 >> slice_bits(geometry))?;
         let Some(slice) = guard.as_ref() else { return Ok(Run { len: max_len, held: Held::Unallocated }) };
         // Fewer than 512.
-        let first = (cluster.0 % per_slice) as usize;
+        let first = (cluster.0 & (per_slice - 1)) as usize;
         let limit = max_len.min(left(per_slice, first as u64));
         let slice_offset = table_offset + (l2_index - first) as u64 * geometry.l2_entry_size();
         self.run_in(&slice.entries, slice_offset, first, within, limit)

@@ -9,8 +9,8 @@ use crate::l2_table::L2Table;
 
 /// Slices kept at most; with 4 KiB each that is 16 MiB, which map 128 GiB at the usual 64 KiB clusters.
 const SLOTS: u64 = 4096;
-/// Bytes of a slice at most.
-const SLICE_LEN: u64 = 4096;
+/// log2 of the bytes of a slice at most.
+const SLICE_BITS: u32 = 12;
 
 /// Part of an L2 table.
 #[derive(Debug)]
@@ -32,9 +32,14 @@ pub(crate) struct SliceCache {
     slots: OnceLock<Box<[ArcSwapOption<Slice>]>>,
 }
 
+/// log2 of the entries of a slice.
+pub(crate) fn slice_bits(geometry: &Geometry) -> u32 {
+    geometry.l2_bits().min(SLICE_BITS - if geometry.extended_l2 { 4 } else { 3 })
+}
+
 /// Entries of a slice.
 pub(crate) fn entries_per_slice(geometry: &Geometry) -> u64 {
-    geometry.l2_entries().min(SLICE_LEN / geometry.l2_entry_size())
+    1 << slice_bits(geometry)
 }
 
 impl SliceCache {

@@ -37,8 +37,15 @@ fn clip(entries: Vec<MapEntry>, start: u64, end: u64) -> Vec<MapEntry> {
 
 pub(super) fn run(args: &Map) -> Result<ExitCode> {
     let end = args.max_length.map_or(u64::MAX, |len| args.start_offset.saturating_add(len));
-    let entries = clip(entries(&args.image, args.source.format, &args.source)?, args.start_offset, end);
+    let all = entries(&args.image, args.source.format, &args.source)?;
+    let is_empty = all.is_empty();
+    let mut entries = clip(all, args.start_offset, end);
     if args.output == Output::Json {
+        if is_empty && args.start_offset == 0 {
+            // Of a disk of no bytes QEMU tells one run of none.
+            let (present, zero, data, compressed) = (false, false, false, false);
+            entries.push(MapEntry { start: 0, length: 0, depth: 0, present, zero, data, compressed, offset: None });
+        }
         image::map_json(&entries)?;
         return Ok(ExitCode::SUCCESS);
     }
