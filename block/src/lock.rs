@@ -158,3 +158,40 @@ mod os {
         Ok(false)
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_others_use_and_we_deny_is_a_conflict() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(file.path()).unwrap();
+        // Bit 2 lies between those that are looked at together: writing what is there already, which nobody minds.
+        for (byte, conflict) in [
+            (USED_BASE, None),
+            (USED_BASE + 1, Some("write")),
+            (USED_BASE + 2, None),
+            (USED_BASE + 3, Some("resize")),
+            (DENIED_BASE, Some("consistent read")),
+            (DENIED_BASE + 1, None),
+            (DENIED_BASE + 2, None),
+        ] {
+            let other = open();
+            os::lock_shared(&other, byte).unwrap();
+            let ours = open();
+            match (acquire(&ours, file.path(), false), conflict) {
+                (Ok(()), None) => {}
+                (Err(Error::Locked { conflict: found, .. }), Some(expected)) => assert_eq!(found, expected),
+                (found, _) => panic!("byte {byte}: {found:?}"),
+            }
+            release(&ours);
+            // All of ours are gone, and the other's is not.
+            let third = open();
+            assert!(os::is_locked(&third, byte).unwrap());
+            for free in (USED_BASE..USED_BASE + 4).chain(DENIED_BASE..DENIED_BASE + 4).filter(|&free| free != byte) {
+                assert!(!os::is_locked(&third, free).unwrap(), "byte {free} beside {byte}");
+            }
+        }
+    }
+}
