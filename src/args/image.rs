@@ -75,6 +75,9 @@ pub(crate) struct Source {
     /// Those that the image's options tell.
     #[arg(skip)]
     pub(crate) passphrases: Passphrases,
+    /// Threads that decompress for one read; 0 is one.
+    #[arg(skip)]
+    pub(crate) threads: usize,
 }
 
 #[derive(Debug, ClapArgs)]

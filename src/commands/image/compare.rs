@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use qcow2::MapEntry;
 
 use super::map::entries;
-use super::open_disk;
+use super::{open_disk, processors};
 use crate::args::image::{Compare, Source};
 use crate::render::progress::Progress;
 use crate::render::{image, text};
@@ -35,8 +35,9 @@ pub(super) fn run(args: &Compare) -> Result<ExitCode> {
 
 /// In which way the disks differ, if they do.
 fn compare(args: &Compare) -> Result<Option<String>> {
-    let first = open_disk(&args.first, args.source.format, &args.source)?;
-    let of_second = Source { passphrases: args.second_passphrases.clone(), ..args.source.clone() };
+    let of_first = Source { threads: processors(), ..args.source.clone() };
+    let first = open_disk(&args.first, args.source.format, &of_first)?;
+    let of_second = Source { passphrases: args.second_passphrases.clone(), ..of_first };
     let second = open_disk(&args.second, args.second_format, &of_second)?;
     if first.len() != second.len() && args.strict {
         return Ok(Some("Strict mode: Image size mismatch!".to_owned()));

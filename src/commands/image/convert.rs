@@ -10,7 +10,7 @@ use qcow2::{Backing, Image, OpenOptions, Preallocation};
 use super::copy::{self, Copy};
 use super::create::create_data_file;
 use super::options::{self, NewImage};
-use super::{named, names, open_options, open_raw_to_change, opening, source_disk};
+use super::{named, names, open_options, open_raw_to_change, opening, processors, source_disk};
 use crate::args::Format;
 use crate::args::image::{Convert, Source};
 use crate::commands::output::{Sparse, Target, write_raw};
@@ -29,7 +29,13 @@ pub(super) fn run(args: &Convert) -> Result<ExitCode> {
     if let Some(threads) = args.threads {
         new.options = new.options.threads(threads as usize);
     }
-    let how = Source { format: args.source.format.or(args.source_format), ..args.source.clone() };
+    // What is written to a new raw file, or compressed, is read by several threads at once.
+    let reads_in_turn = args.no_create
+        || new.backing.is_some()
+        || new.data_file.is_some()
+        || (args.target_format == Format::Qcow2 && !args.compress);
+    let threads = if reads_in_turn { processors() } else { 1 };
+    let how = Source { format: args.source.format.or(args.source_format), threads, ..args.source.clone() };
     let sources = args.sources().iter().map(|source| names::named(source, &how));
     let sources = sources.collect::<Result<Vec<_>>>()?;
     let bitmaps = if args.bitmaps { copy::bitmaps(&sources, args.skip_broken_bitmaps)? } else { Vec::new() };
@@ -188,8 +194,7 @@ impl Converting<'_> {
     }
 
     fn threads(&self) -> usize {
-        let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        if self.args.compress { self.args.threads.map_or_else(all, |threads| threads as usize) } else { 1 }
+        if self.args.compress { self.args.threads.map_or_else(processors, |threads| threads as usize) } else { 1 }
     }
 }
 

@@ -122,6 +122,7 @@ fn len(args: &Create, new: &NewImage) -> Result<u64> {
         objects: Vec::new(),
         image_opts: false,
         passphrases: Passphrases::default(),
+        threads: 0,
     };
     let disk = named::open(&args.image, backing, &source).context("the backing file is opened, but with -u")?;
     Ok(wanted.unwrap_or(disk.len()))

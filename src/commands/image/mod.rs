@@ -78,6 +78,7 @@ fn open_options(source: &Source) -> OpenOptions {
     let folders = source.backing_dir.clone();
     let options = OpenOptions::new()
         .unlocked(source.force_share)
+        .threads(source.threads)
         .backing(Backing::Within(folders.clone()))
         .data_file(DataFile::Within(folders));
     source.passphrases.give(options)
@@ -100,6 +101,11 @@ fn open_to_change(path: &Path, source: &Source) -> Result<qcow2::Image> {
     }
     let options = closed(source).writable(true);
     qcow2::Image::open(path, &options).with_context(|| opening(path))
+}
+
+/// As many threads as there are processors.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn opening(path: &Path) -> String {
