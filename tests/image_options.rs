@@ -378,6 +378,18 @@ fn images_with_data_files_and_passphrases_are_changed() {
         sure_qemu(dir, &["compare", "copy.qcow2", "top.qcow2"]);
         qemu_img_check(&dir.join("copy.qcow2"));
     }
+    // Names in JSON are opened like others.
+    let name = r#"json:{"driver":"qcow2","file":{"driver":"file","filename":"mid.qcow2"}}"#;
+    for args in [
+        &["create", "-q", "-f", "qcow2", "-b", name, "-F", "qcow2", "json.qcow2"][..],
+        &["rebase", "-b", name, "-F", "qcow2", "top.qcow2"],
+        &["convert", "-O", "qcow2", "-B", name, "-F", "qcow2", "top.qcow2", "json2.qcow2"],
+    ] {
+        let mine = ours(dir, args);
+        assert!(mine.status.success(), "{args:?}: {}", text(&mine.stderr));
+    }
+    sure_qemu(dir, &["compare", "json.qcow2", "mid.qcow2"]);
+    sure_qemu(dir, &["compare", "json2.qcow2", "top.qcow2"]);
     // A snapshot is deleted by its name, not by another's number.
     for args in [&["snapshot", "-d", "1", "snapshots.qcow2"][..], &["snapshot", "-d", "2", "snapshots.qcow2"]] {
         std::fs::copy(dir.join("snapshots.qcow2"), dir.join("theirs.qcow2")).unwrap();

@@ -38,6 +38,17 @@ impl BackingName {
     pub fn new(name: impl Into<String>, format: impl Into<String>) -> Self {
         Self { name: name.into(), format: Some(format.into()) }
     }
+
+    /// The file that a name in QEMU's `json:` form tells, and its format where that is told, too; nothing for a path. A relative
+    /// path starts from the working directory, as in QEMU.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for JSON that is not understood.
+    pub fn json_file(&self) -> Result<Option<(PathBuf, Option<String>)>> {
+        let found =
+            json_name::parse(&self.name).map_err(|reason| Error::Invalid(format!("{}: {reason}", self.name)))?;
+        Ok(found.map(|json| (PathBuf::from(json.filename), json.format)))
+    }
 }
 
 /// A backing file that was opened.

@@ -201,6 +201,7 @@ impl Converting<'_> {
 /// The folder of the backing file that the user names.
 fn backing_folder(target: &Path, new: &NewImage) -> Option<std::path::PathBuf> {
     let name = new.backing.as_ref()?;
-    let path = super::info::backing_path(target, &name.name).canonicalize().ok()?;
-    path.parent().map(Path::to_owned)
+    let json = name.json_file().ok()?.map(|(path, _)| path);
+    let path = json.unwrap_or_else(|| super::info::backing_path(target, &name.name));
+    path.canonicalize().ok()?.parent().map(Path::to_owned)
 }
