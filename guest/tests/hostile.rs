@@ -110,6 +110,9 @@ impl FileSystem for Liar {
     fn remove_xattr(&mut self, _: InodeNumber, _: &[u8]) -> Result<()> {
         Ok(())
     }
+    fn set_uuid(&mut self, _: uuid::Uuid) -> Result<()> {
+        Ok(())
+    }
     fn scrub(&mut self) -> Result<ScrubReport> {
         Ok(ScrubReport::default())
     }
