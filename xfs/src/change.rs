@@ -346,7 +346,7 @@ impl FileSystem {
     }
 
     /// Gives all that an inode has back, and the inode itself.
-    fn drop_inode(&mut self, mut inode: Inode) -> Result<()> {
+    pub(crate) fn drop_inode(&mut self, mut inode: Inode) -> Result<()> {
         self.release_fork(&mut inode, Fork::Data)?;
         self.release_fork(&mut inode, Fork::Attr)?;
         self.touched.remove(&inode.number);

@@ -7,6 +7,7 @@ use block::{ReadAt, WriteAt};
 
 use crate::group::Group;
 use crate::listing::Known;
+use crate::log::LogState;
 use crate::metadata::Timestamp;
 use crate::store::{Device, Store};
 use crate::superblock::{self, Superblock};
@@ -45,11 +46,16 @@ pub struct FileSystem {
     /// Inodes whose extents changed.
     pub(crate) touched: BTreeSet<u64>,
     pub(crate) read_only: Option<String>,
+    pub(crate) log: LogState,
+    /// Why its log's replay does not make it one that can be written.
+    pub(crate) unfinished: Option<String>,
     pub(crate) poisoned: bool,
 }
 
 impl FileSystem {
-    /// Opens a file system. Nothing is written.
+    /// Opens a file system. Nothing is written yet: where it was not unmounted, its log is replayed in memory
+    /// ([`FileSystem::log_state`]), files that were deleted while they were open are freed, and all that is written by the
+    /// next [`FileSystem::flush`].
     ///
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Unsupported`] where there is no file system that can be read.
@@ -57,7 +63,7 @@ impl FileSystem {
         Self::open_device(Device::Writable(device), options)
     }
 
-    /// Opens a file system for reading only.
+    /// Opens a file system for reading only. Where it was not unmounted, what its log holds is read, too.
     ///
     /// # Errors
     /// As [`FileSystem::open`].
@@ -94,9 +100,15 @@ impl FileSystem {
             counted_before: HashMap::new(),
             touched: BTreeSet::new(),
             read_only: None,
+            log: LogState::Clean,
+            unfinished: None,
             poisoned: false,
         };
+        fs.replay_log()?;
         fs.read_only = fs.why_read_only(options)?;
+        if fs.read_only.is_none() && fs.needs_recovery()? {
+            fs.read_only = fs.recover()?;
+        }
         fs.check_directory(fs.sb.root_inode)?;
         Ok(fs)
     }
@@ -111,22 +123,28 @@ impl FileSystem {
         if let Some(reason) = self.sb.read_only_reason() {
             return Ok(Some(reason));
         }
-        if let Err(reason) = self.clean_log()? {
-            return Ok(Some(reason.to_owned()));
+        if let LogState::NotReplayed(reason) = &self.log {
+            return Ok(Some(reason.clone()));
+        }
+        if self.unfinished.is_some() {
+            return Ok(self.unfinished.clone());
         }
         if self.sb.ag_count > MAX_GROUPS {
             return Ok(Some(format!("writing is not supported with more than {MAX_GROUPS} groups")));
         }
+        Ok(None)
+    }
+
+    /// Whether it was not unmounted, or holds files that were deleted while they were open.
+    fn needs_recovery(&self) -> Result<bool> {
+        if matches!(self.log, LogState::Replayed { .. }) {
+            return Ok(true);
+        }
         for group in 0..self.sb.ag_count {
-            let inodes = self.header_sector(group, 2)?;
-            if !inodes.starts_with(b"XAGI")
-                || inodes.get(40..296).is_none_or(|lists| lists.iter().any(|byte| *byte != 0xff))
-            {
-                let reason =
-                    "it holds files that were deleted while open; mount it once, or boot the guest and shut it down";
-                return Ok(Some(reason.to_owned()));
+            if self.has_unlinked(group)? {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 }

@@ -59,5 +59,6 @@ mod zeros;
 
 pub use error::{Corrupt, Error, Result};
 pub use file_system::{FileSystem, OpenOptions};
+pub use log::LogState;
 pub use metadata::{DirEntry, FileKind, Metadata, NewNode, Ownership, Timestamp};
 pub use scrub::ScrubReport;

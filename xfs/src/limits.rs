@@ -12,3 +12,5 @@ pub(crate) const MAX_SYMLINK_LEN: u64 = 1024;
 pub(crate) const MAX_XATTR_LEN: usize = 64 << 10;
 /// The longest name in a directory, or of an attribute.
 pub(crate) const MAX_NAME_LEN: usize = 255;
+/// What a log may change, in bytes of whole blocks, all of them in memory.
+pub(crate) const MAX_REPLAY_BYTES: u64 = 512 << 20;

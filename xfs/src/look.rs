@@ -1,6 +1,7 @@
 //! Looking at inodes and directories.
 
 use crate::file_system::FileSystem;
+use crate::log::LogState;
 use crate::metadata::{DirEntry, FileKind, Metadata};
 use crate::{Error, Result};
 
@@ -89,6 +90,11 @@ impl FileSystem {
     /// Why the file system cannot be written, if it cannot.
     pub fn read_only_reason(&self) -> Option<&str> {
         self.read_only.as_deref()
+    }
+
+    /// What was found in the log when it was opened.
+    pub fn log_state(&self) -> &LogState {
+        &self.log
     }
 
     /// Refuses what cannot be a directory's number, before anything is looked up.

@@ -9,6 +9,7 @@ pub(crate) const OWN_AG: u64 = (-5_i64).cast_unsigned();
 pub(crate) const OWN_INOBT: u64 = (-6_i64).cast_unsigned();
 pub(crate) const OWN_INODES: u64 = (-7_i64).cast_unsigned();
 pub(crate) const OWN_REFC: u64 = (-8_i64).cast_unsigned();
+pub(crate) const OWN_COW: u64 = (-9_i64).cast_unsigned();
 
 const ATTR_FORK: u64 = 1 << 63;
 const BMBT_BLOCK: u64 = 1 << 62;

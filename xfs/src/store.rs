@@ -119,6 +119,27 @@ impl Store {
         self.changes += 1;
     }
 
+    /// The bytes of all changed blocks.
+    pub(crate) fn changed_bytes(&self) -> u64 {
+        self.dirty.len() as u64 * self.block_size as u64
+    }
+
+    /// How many blocks there are: a file system may turn out to have grown.
+    pub(crate) fn set_blocks(&mut self, blocks: u64) {
+        self.blocks = blocks;
+    }
+
+    /// The changed blocks as they are now.
+    pub(crate) fn changed_blocks(&self) -> BTreeMap<u64, Block> {
+        self.dirty.clone()
+    }
+
+    /// Goes back to changed blocks as they were.
+    pub(crate) fn restore(&mut self, blocks: BTreeMap<u64, Block>) {
+        self.dirty = blocks;
+        self.clean.get_mut().unwrap_or_else(PoisonError::into_inner).forget(&(0..u64::MAX));
+    }
+
     pub(crate) fn needs_flush(&self) -> bool {
         !self.dirty.is_empty() || self.unsynced
     }
@@ -170,6 +191,24 @@ impl Store {
         self.clean.get_mut().unwrap_or_else(PoisonError::into_inner).forget(&(number..number + 1));
         self.dirty.insert(number, Arc::new(bytes));
         Ok(())
+    }
+
+    /// Bytes of metadata, wherever they lie.
+    pub(crate) fn bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let size = self.block_size as u64;
+        let (first, last) = (offset / size, (offset + len as u64).div_ceil(size));
+        let from = (offset % size) as usize;
+        Ok(self.run(first, last - first)?.get(from..from + len).unwrap_or_default().to_vec())
+    }
+
+    /// Replaces bytes of metadata, wherever they lie.
+    pub(crate) fn put_bytes(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let size = self.block_size as u64;
+        let (first, last) = (offset / size, (offset + bytes.len() as u64).div_ceil(size));
+        let from = (offset % size) as usize;
+        let mut run = self.run(first, last - first)?;
+        run[from..from + bytes.len()].copy_from_slice(bytes);
+        self.put_run(first, &run)
     }
 
     /// Replaces neighbouring blocks' bytes.

@@ -159,6 +159,11 @@ impl Superblock {
         })
     }
 
+    /// Bytes that the log's records are multiples of.
+    pub(crate) fn log_unit(&self) -> u32 {
+        be32(&self.raw, 196).max(512)
+    }
+
     pub(crate) fn has_ro(&self, feature: u32) -> bool {
         self.ro_compat & feature != 0
     }
@@ -285,5 +290,33 @@ fn incompat_names(bits: u32) -> String {
     match known.iter().find(|(bit, _)| bits & bit != 0) {
         Some((_, name)) => (*name).to_owned(),
         None => format!("unknown incompatible features {bits:#x}"),
+    }
+}
+
+#[cfg(test)]
+impl Superblock {
+    /// Two groups of 1,000 blocks of 4 KiB, with inodes of 512 bytes.
+    pub(crate) fn for_tests() -> Self {
+        let mut raw = vec![0; LEN];
+        raw[..4].copy_from_slice(b"XFSB");
+        let numbers = [
+            (4, 4096),
+            (84, 1000),
+            (88, 2),
+            (96, 16),
+            (180, 8),
+            (200, FEATURES2_LAZYSBCOUNT),
+            (212, 1),
+            (216, incompat::FTYPE),
+        ];
+        numbers.iter().for_each(|(at, value)| crate::bytes::put32(&mut raw, *at, *value));
+        put64(&mut raw, 8, 2000);
+        put64(&mut raw, 48, 500);
+        put64(&mut raw, 56, 128);
+        raw[32..48].fill(0x55);
+        raw[100..106].copy_from_slice(&[0xb4, 0xa5, 2, 0, 2, 0]);
+        raw[124] = 10;
+        put_checksum(&mut raw, CRC);
+        Self::decode(&raw, 2000 * 4096).unwrap()
     }
 }

@@ -14,16 +14,16 @@ impl FileSystem {
     /// Wipes every sector of the log but for those of its last record, and for the number of the round that each begins
     /// with: that tells where the log ends, and stays. Nothing that is read of a clean log changes.
     pub(super) fn wipe_log(&mut self, report: &mut ScrubReport) -> Result<()> {
-        let Ok(log) = self.clean_log()? else { return Ok(()) };
+        let Some(log) = self.clean_log()? else { return Ok(()) };
         let mut at = 0;
-        while at < log.sectors {
-            let count = CHUNK.min(log.sectors - at);
+        while at < log.ring.sectors {
+            let count = CHUNK.min(log.ring.sectors - at);
             let mut bytes = vec![0; count as usize * SECTOR];
-            let offset = log.start + at * SECTOR as u64;
+            let offset = log.ring.start + at * SECTOR as u64;
             self.store.read(offset, &mut bytes)?;
             let mut changed = 0;
             for (number, sector) in (at..).zip(bytes.chunks_exact_mut(SECTOR)) {
-                if log.last_record.contains(&number) {
+                if log.is_of_last_record(number) {
                     continue;
                 }
                 let round = round(sector);

@@ -79,6 +79,15 @@ impl Image {
         result
     }
 
+    /// A copy, as a machine that stops now leaves it.
+    pub(crate) fn copy_of(image: &Path) -> Self {
+        let directory = tempfile::tempdir_in(image.parent().unwrap().parent().unwrap()).unwrap();
+        let (path, mount) = (directory.path().join("image"), directory.path().join("mount"));
+        run("cp", &["--sparse=always", image.to_str().unwrap(), path.to_str().unwrap()]);
+        std::fs::create_dir(&mount).unwrap();
+        Self { path, mount, mounted: false, _directory: directory }
+    }
+
     pub(crate) fn open(&self) -> FileSystem {
         FileSystem::open_read_only(Arc::new(HostFile::open(&self.path, Access::ReadUnlocked).unwrap())).unwrap()
     }

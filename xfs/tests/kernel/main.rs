@@ -9,5 +9,6 @@
 
 mod common;
 mod identity;
+mod dirty;
 mod read;
 mod write;

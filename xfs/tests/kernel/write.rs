@@ -15,7 +15,7 @@ const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
 
 /// A change to a tree, by paths.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     Create(String, Vec<u8>),
     Write(String, u64, Vec<u8>),
     Truncate(String, u64),
@@ -31,14 +31,14 @@ enum Step {
     RemoveXattr(String, String),
 }
 
-fn open(image: &Image) -> FileSystem {
+pub(crate) fn open(image: &Image) -> FileSystem {
     let device = HostFile::open(&image.path, Access::ReadWrite).unwrap();
     let fs = FileSystem::open(Arc::new(device), &OpenOptions { read_only: false, clock: Some(NOW) }).unwrap();
     assert_eq!(fs.read_only_reason(), None);
     fs
 }
 
-fn find(fs: &FileSystem, path: &str) -> u64 {
+pub(crate) fn find(fs: &FileSystem, path: &str) -> u64 {
     let names = path.split('/').filter(|name| !name.is_empty());
     names.fold(fs.root(), |at, name| fs.lookup(at, name.as_bytes()).unwrap().unwrap_or_else(|| panic!("no {path}")))
 }
@@ -48,7 +48,7 @@ fn parent<'a>(fs: &FileSystem, path: &'a str) -> (u64, &'a [u8]) {
     (find(fs, parent), name.as_bytes())
 }
 
-fn remove_all(fs: &mut FileSystem, directory: u64) {
+pub(crate) fn remove_all(fs: &mut FileSystem, directory: u64) {
     for entry in fs.read_dir(directory).unwrap() {
         if entry.kind == FileKind::Directory {
             remove_all(fs, entry.inode);
@@ -101,7 +101,7 @@ fn ours(fs: &mut FileSystem, step: &Step) {
     }
 }
 
-fn kernels(top: &Path, step: &Step) {
+pub(crate) fn kernels(top: &Path, step: &Step) {
     let at = |path: &String| top.join(path);
     match step {
         Step::Create(path, data) => std::fs::write(at(path), data).unwrap(),
@@ -137,7 +137,7 @@ impl Dice {
 }
 
 /// A script for a tree: it keeps its own account of what there is.
-fn script(tree: &Tree, seed: u64, len: usize) -> Vec<Step> {
+pub(crate) fn script(tree: &Tree, seed: u64, len: usize) -> Vec<Step> {
     let mut dice = Dice(seed);
     let name = |path: &Vec<u8>| String::from_utf8(path.clone()).unwrap();
     let kind = |wanted: u32| move |mode: u32| mode & 0o170_000 == wanted;
