@@ -7,7 +7,7 @@ use block::{ReadAt, WriteAt};
 
 use crate::group::Group;
 use crate::listing::Known;
-use crate::log::LogState;
+use crate::log::{LogState, Work};
 use crate::metadata::Timestamp;
 use crate::store::{Device, Store};
 use crate::superblock::{self, Superblock};
@@ -47,8 +47,10 @@ pub struct FileSystem {
     pub(crate) touched: BTreeSet<u64>,
     pub(crate) read_only: Option<String>,
     pub(crate) log: LogState,
-    /// Why its log's replay does not make it one that can be written.
-    pub(crate) unfinished: Option<String>,
+    /// Work that its log announced and that was not done.
+    pub(crate) unfinished: Vec<Work>,
+    /// Why that cannot be done.
+    pub(crate) refused: Option<String>,
     pub(crate) poisoned: bool,
 }
 
@@ -101,7 +103,8 @@ impl FileSystem {
             touched: BTreeSet::new(),
             read_only: None,
             log: LogState::Clean,
-            unfinished: None,
+            unfinished: Vec::new(),
+            refused: None,
             poisoned: false,
         };
         fs.replay_log()?;
@@ -126,8 +129,8 @@ impl FileSystem {
         if let LogState::NotReplayed(reason) = &self.log {
             return Ok(Some(reason.clone()));
         }
-        if self.unfinished.is_some() {
-            return Ok(self.unfinished.clone());
+        if self.refused.is_some() {
+            return Ok(self.refused.clone());
         }
         if self.sb.ag_count > MAX_GROUPS {
             return Ok(Some(format!("writing is not supported with more than {MAX_GROUPS} groups")));

@@ -410,7 +410,45 @@ impl Group {
                 at = next;
             }
         }
-        // Neighbours with as many owners are one record.
+        self.join_shared(start, end);
+        self.changed = true;
+        Ok(unshared)
+    }
+
+    /// Gives shared blocks one owner more; those that had one have two then.
+    pub(crate) fn add_reference(&mut self, start: u32, len: u32) -> Result<()> {
+        let end = start + len;
+        let Some(shared) = &mut self.shared else {
+            return Err(self.corrupt("blocks are shared where counts are kept"));
+        };
+        let mut at = start;
+        while at < end {
+            let before = shared.range(..=at).next_back().map(|(first, (len, owners))| (*first, *len, *owners));
+            if let Some((first, run, owners)) = before.filter(|(first, run, _)| first + run > at) {
+                let stop = end.min(first + run);
+                shared.remove(&first);
+                if first < at {
+                    shared.insert(first, (at - first, owners));
+                }
+                if stop < first + run {
+                    shared.insert(stop, (first + run - stop, owners));
+                }
+                shared.insert(at, (stop - at, owners.saturating_add(1)));
+                at = stop;
+            } else {
+                let next = shared.range(at..end).next().map_or(end, |(first, _)| *first);
+                shared.insert(at, (next - at, 2));
+                at = next;
+            }
+        }
+        self.join_shared(start, end);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Makes neighbours with as many owners one record, around and in some blocks.
+    fn join_shared(&mut self, start: u32, end: u32) {
+        let Some(shared) = &mut self.shared else { return };
         let from = shared.range(..start).next_back().map_or(start, |(first, _)| *first);
         let mut previous: Option<(u32, u32, u32)> = None;
         let around: Vec<_> =
@@ -425,8 +463,46 @@ impl Group {
                 _ => previous = Some((first, run, owners)),
             }
         }
+    }
+
+    /// Notes blocks that are set aside for a copy.
+    pub(crate) fn add_copy(&mut self, start: u32, len: u32) -> Result<()> {
         self.changed = true;
-        Ok(unshared)
+        match self.shared.as_mut().map(|shared| shared.insert(start | COW_FLAG, (len, 1))) {
+            Some(None) => Ok(()),
+            _ => Err(self.corrupt(format!("{len} blocks at {start} that are set aside were not before"))),
+        }
+    }
+
+    /// Notes that blocks are no longer set aside for a copy.
+    pub(crate) fn remove_copy(&mut self, start: u32, len: u32) -> Result<()> {
+        self.changed = true;
+        let (start, end) = (start | COW_FLAG, (start | COW_FLAG) + len);
+        let found = self.shared.as_ref().and_then(|shared| shared.range(..=start).next_back());
+        let found = found.map(|(first, (run, _))| (*first, *run)).filter(|(first, run)| first + run >= end);
+        let (Some((first, run)), Some(shared)) = (found, &mut self.shared) else {
+            return Err(self.corrupt(format!("{len} blocks at {} were set aside", start & !COW_FLAG)));
+        };
+        shared.remove(&first);
+        if first < start {
+            shared.insert(first, (start - first, 1));
+        }
+        if end < first + run {
+            shared.insert(end, (first + run - end, 1));
+        }
+        Ok(())
+    }
+
+    /// Takes all blocks that are set aside for copies: first block and length.
+    pub(crate) fn take_copies(&mut self) -> Vec<(u32, u32)> {
+        let copies = self.shared.as_mut().map(|shared| shared.split_off(&COW_FLAG)).unwrap_or_default();
+        self.changed |= !copies.is_empty();
+        copies.into_iter().map(|(start, (len, _))| (start & !COW_FLAG, len)).collect()
+    }
+
+    /// Whether blocks are set aside for copies.
+    pub(crate) fn has_copies(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.range(COW_FLAG..).next().is_some())
     }
 
     /// Whether any of some blocks has several owners.

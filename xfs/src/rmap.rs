@@ -132,6 +132,23 @@ impl Rmap {
         }
         Ok(())
     }
+
+    /// Blocks lose all their owners, if they have any.
+    pub(crate) fn remove_any(&mut self, start: u32, len: u32) {
+        let end = start + len;
+        let touches = |((_, first), run): &(&(Owner, u32), &u32)| *first < end && *first + **run > start;
+        let found: Vec<_> =
+            self.runs.iter().filter(touches).map(|((owner, first), run)| (*owner, *first, *run)).collect();
+        for (owner, first, run) in found {
+            self.runs.remove(&(owner, first));
+            if first < start {
+                self.runs.insert((owner, first), start - first);
+            }
+            if end < first + run {
+                self.runs.insert((owner.moved(end - first), end), first + run - end);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

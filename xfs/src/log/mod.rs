@@ -7,12 +7,14 @@
 mod buffer;
 mod create;
 mod inode;
+mod intents;
 mod record;
 mod recover;
 mod replay;
 mod ring;
 mod transaction;
 
+pub(crate) use intents::Work;
 pub(crate) use record::{MAGIC, SECTOR};
 pub(crate) use ring::{Ring, round};
 

@@ -13,8 +13,6 @@ use crate::{Error, Result};
 const ADVICE: &str = "boot the guest once and shut it down, or mount it once and unmount it";
 /// Where a group's inodes have their lists of unlinked ones: 64 first inodes.
 const UNLINKED: std::ops::Range<usize> = 40..296;
-/// Set in the start of a reference count record that stands for copies not yet in place.
-const COW_FLAG: u32 = 1 << 31;
 
 impl FileSystem {
     /// Replays the log, if it has to be. What cannot be replayed is read as it is, and not written.
@@ -38,18 +36,17 @@ impl FileSystem {
         let sb = self.sb.clone();
         self.store.set_blocks(self.store.device().reader().len() / sb.block_size as u64);
         let replayed = self.replay(ring, &log).and_then(|replayed| {
-            if replayed.open.is_empty() {
-                self.end_log(ring, &log)?;
-            }
+            self.end_log(ring, &log)?;
             Ok(replayed)
         });
         match replayed {
             Ok(replayed) => {
                 self.log = LogState::Replayed { transactions: replayed.transactions, orphans: 0 };
-                if !replayed.open.is_empty() {
-                    let open = replayed.open.join(", ");
-                    self.unfinished =
-                        Some(format!("it was not unmounted, and its log holds unfinished work ({open}); {ADVICE}"));
+                self.unfinished = replayed.work;
+                if !replayed.refused.is_empty() {
+                    let work = replayed.refused.join(", ");
+                    self.refused =
+                        Some(format!("it was not unmounted, and its log holds unfinished work ({work}); {ADVICE}"));
                 }
             }
             Err(Error::Io(error)) => return Err(Error::Io(error)),
@@ -108,8 +105,7 @@ impl FileSystem {
             inodes += u64::from(counts.0);
             unused += u64::from(counts.1);
             free += group.counted_free();
-            let has_copies = group.shared.iter().flatten().any(|(start, _)| start & COW_FLAG != 0);
-            if has_copies || group.agi[UNLINKED].iter().any(|byte| *byte != 0xff) {
+            if group.has_copies() || group.agi[UNLINKED].iter().any(|byte| *byte != 0xff) {
                 pending.push(number);
             }
         }
@@ -118,6 +114,12 @@ impl FileSystem {
             let raw = self.sb.raw.clone();
             self.put_header_sector(0, 0, &raw)?;
         }
+        let work = std::mem::take(&mut self.unfinished);
+        self.finish(work)?;
+        // Copies that were announced alone may have been set aside just now.
+        let more: Vec<u32> =
+            self.groups.values().filter(|group| group.has_copies()).map(|group| group.number).collect();
+        pending.extend(more.into_iter().filter(|number| !pending.contains(number)).collect::<Vec<_>>());
         let mut gone = 0;
         for number in pending {
             if was_replayed {
@@ -165,18 +167,11 @@ impl FileSystem {
 
     /// Frees blocks that were set aside for copies of shared ones.
     fn free_copies(&mut self, number: u32) -> Result<()> {
-        let first = self.linear(number, 0);
-        let group = self.group_mut(number)?;
-        let Some(shared) = &mut group.shared else { return Ok(()) };
-        let copies = shared.split_off(&COW_FLAG);
-        for (start, (len, _)) in copies {
-            let start = start & !COW_FLAG;
-            let group = self.group_mut(number)?;
-            if let Some(rmap) = &mut group.rmap {
+        for (start, len) in self.group_mut(number)?.take_copies() {
+            if let Some(rmap) = &mut self.group_mut(number)?.rmap {
                 rmap.remove(Owner::special(OWN_COW), start, len)?;
             }
-            group.give_free(start, len)?;
-            self.store.forget(first + u64::from(start)..first + u64::from(start) + u64::from(len));
+            self.free_space(number, start, len)?;
         }
         Ok(())
     }

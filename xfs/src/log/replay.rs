@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::buffer::{Buffer, Stamp};
 use super::create::Create;
 use super::inode::InodeChange;
+use super::intents::{self, Work};
 use super::ring::{Extent, Record, Ring, wrong};
 use super::transaction::{Item, Transaction, Transactions, number};
 use crate::bytes::{be16, be64, put_checksum, put64};
@@ -23,25 +24,33 @@ const BUFFER: u16 = 0x123c;
 const QUOTA: [u16; 2] = [0x123d, 0x123e];
 const CREATE: u16 = 0x123f;
 
-/// Work that is announced, and done in later transactions: the kinds of both items, and its name.
-const INTENTS: [(u16, u16, &str); 9] = [
-    (0x1236, 0x1237, "space to be freed"),
-    (0x1240, 0x1241, "owners of space to be noted"),
-    (0x1242, 0x1243, "shared space to be counted"),
-    (0x1244, 0x1245, "space to be moved between files"),
-    (0x1246, 0x1247, "extended attributes to be set"),
-    (0x1248, 0x1249, "files to exchange their contents"),
-    (0x124a, 0x124b, "realtime space to be freed"),
-    (0x124c, 0x124d, "owners of realtime space to be noted"),
-    (0x124e, 0x124f, "shared realtime space to be counted"),
+/// What makes of an item the work that it announces.
+type Decode = fn(&[u8]) -> Result<Vec<Work>, String>;
+
+/// Work that is announced, and done in later transactions: the kinds of both items, what makes work of the first, and the
+/// name of work that is not done here.
+const INTENTS: [(u16, u16, Result<Decode, &str>); 9] = [
+    (0x1236, 0x1237, Ok(intents::frees)),
+    (0x1240, 0x1241, Ok(intents::owners)),
+    (0x1242, 0x1243, Ok(intents::references)),
+    (0x1244, 0x1245, Err("space to be moved between files")),
+    (0x1246, 0x1247, Err("extended attributes to be set")),
+    (0x1248, 0x1249, Err("files to exchange their contents")),
+    (0x124a, 0x124b, Err("realtime space to be freed")),
+    (0x124c, 0x124d, Err("owners of realtime space to be noted")),
+    (0x124e, 0x124f, Err("shared realtime space to be counted")),
 ];
+/// The bytes of all announcements that are kept.
+const MAX_ANNOUNCED: usize = 64 << 20;
 
 /// What a replay came upon.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
     pub(crate) transactions: u64,
-    /// The names of work that was begun and not done.
-    pub(crate) open: Vec<&'static str>,
+    /// Work that was begun and not done, in the order in which it was begun.
+    pub(crate) work: Vec<Work>,
+    /// The names of such work that is not done here.
+    pub(crate) refused: Vec<&'static str>,
 }
 
 /// What the first reading of a log tells.
@@ -49,8 +58,11 @@ pub(crate) struct Replayed {
 struct Survey {
     /// Buffers that hold nothing any more, by place and length, and how often the log says so.
     cancelled: HashMap<(u64, u64), u32>,
-    /// Work that was begun: its kind, and its number.
-    open: BTreeMap<(u16, u64), &'static str>,
+    /// Work that was begun, in order, with what announced it; and its place by kind and number.
+    begun: BTreeMap<u64, (u16, Vec<u8>)>,
+    places: HashMap<(u16, u64), u64>,
+    announced: usize,
+    count: u64,
     transactions: u64,
 }
 
@@ -59,22 +71,48 @@ impl Survey {
         let sector = transaction.lsn & 0xffff_ffff;
         self.transactions += 1;
         for item in &transaction.items {
-            let kind = item.kind();
-            let id = number(item.region(0), 8, 8);
+            let (kind, head) = (item.kind(), item.region(0));
+            let id = number(head, 8, 8);
             if kind == BUFFER {
                 let buffer = Buffer::decode(item).map_err(|rule| wrong(sector, rule))?;
                 if buffer.is_cancel() {
                     *self.cancelled.entry((buffer.sector, buffer.sectors)).or_default() += 1;
                 }
-            } else if let Some((kind, _, name)) = INTENTS.iter().find(|(begun, ..)| *begun == kind) {
-                self.open.insert((*kind, id), name);
+            } else if INTENTS.iter().any(|(begun, ..)| *begun == kind) {
+                self.finish(kind, id);
+                self.count += 1;
+                self.announced += head.len();
+                self.begun.insert(self.count, (kind, head.to_vec()));
+                self.places.insert((kind, id), self.count);
             } else if let Some((kind, ..)) = INTENTS.iter().find(|(_, done, _)| *done == kind) {
-                self.open.remove(&(*kind, id));
+                self.finish(*kind, id);
             } else if ![INODE, CREATE].contains(&kind) && !QUOTA.contains(&kind) {
                 return Err(wrong(sector, format!("the kind of an item is known, found {kind:#x}")));
             }
         }
+        if self.announced > MAX_ANNOUNCED {
+            return Err(wrong(sector, format!("announcements of work have at most {MAX_ANNOUNCED} bytes")));
+        }
         Ok(())
+    }
+
+    /// Notes that work is done.
+    fn finish(&mut self, kind: u16, id: u64) {
+        let begun = self.places.remove(&(kind, id)).and_then(|place| self.begun.remove(&place));
+        self.announced -= begun.map_or(0, |(_, head)| head.len());
+    }
+
+    /// What was begun and not done.
+    fn unfinished(&self) -> Result<Replayed> {
+        let mut replayed = Replayed { transactions: self.transactions, ..Replayed::default() };
+        for (kind, head) in self.begun.values() {
+            match INTENTS.iter().find(|(begun, ..)| begun == kind).map(|(.., decode)| decode) {
+                Some(Ok(decode)) => replayed.work.extend(decode(head).map_err(|rule| wrong(0, rule))?),
+                Some(Err(name)) if !replayed.refused.contains(name) => replayed.refused.push(*name),
+                _ => {}
+            }
+        }
+        Ok(replayed)
     }
 }
 
@@ -118,15 +156,7 @@ impl FileSystem {
                 survey.take(&transaction)?;
             }
         }
-        let replayed = Replayed {
-            transactions: survey.transactions,
-            open: survey.open.values().fold(Vec::new(), |mut names, name| {
-                if !names.contains(name) {
-                    names.push(*name);
-                }
-                names
-            }),
-        };
+        let replayed = survey.unfinished()?;
         let mut replay = Replay { survey, ring, lsn: 0, unstamped: BTreeMap::new() };
         let mut next = records(ring, log);
         let mut transactions = Transactions::default();
