@@ -8,7 +8,8 @@ use crate::{Error, Result};
 
 /// Bytes of an extent, and of a key with its pointer.
 pub(crate) const RECORD: usize = 16;
-const MAX_OFFSET: u64 = 1 << 54;
+/// More blocks than any file has.
+pub(crate) const MAX_OFFSET: u64 = 1 << 54;
 
 /// A run of a file's blocks that lies together on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,13 +2,17 @@
 //! Updates Intent", "Reference Count Updates Intent".
 
 use super::transaction::number;
+use crate::extents::{Extent, MAX_OFFSET};
 use crate::file_system::FileSystem;
+use crate::inode::Fork;
 use crate::rmap::Owner;
 use crate::{Error, Result};
 
-/// Work on the space of groups.
+/// Work on the space of groups, and on what files have of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Work {
+    /// A file gets space, or loses it. It belongs to another one then, or is counted and freed by other work.
+    Map { is_added: bool, start: u64, len: u64, owner: Owner },
     /// An owner of space is noted, gone, or has written it or not.
     Owner { change: OwnerChange, start: u64, len: u64, owner: Owner },
     /// Space has an owner more or less, or is or is no longer set aside for a copy.
@@ -55,27 +59,42 @@ pub(super) fn frees(item: &[u8]) -> Result<Vec<Work>, String> {
     Ok(records(item, &[16, 12])?.into_iter().map(free).collect())
 }
 
+/// Who owns the space that a record tells of, the start and length of that, and the kind of its change.
+fn owned(record: &[u8]) -> (Owner, u64, u64, u64) {
+    let flags = number(record, 28, 4);
+    let mut owner = Owner {
+        owner: number(record, 0, 8),
+        attr_fork: flags & ATTR_FORK != 0,
+        tree: flags & BMBT_BLOCK != 0,
+        unwritten: flags & UNWRITTEN != 0,
+        offset: number(record, 16, 8),
+    };
+    if !owner.has_offsets() {
+        owner.offset = 0;
+    }
+    (owner, number(record, 8, 8), number(record, 24, 4), flags & 0xff)
+}
+
+/// Decodes space that files are to get or lose.
+pub(super) fn maps(item: &[u8]) -> Result<Vec<Work>, String> {
+    let map = |record: Vec<u8>| match owned(&record) {
+        (owner, start, len, kind @ (1 | 2)) => Ok(Work::Map { is_added: kind == 1, start, len, owner }),
+        (.., other) => Err(format!("the kind of a change of a file's space is known, found {other}")),
+    };
+    records(item, &[32])?.into_iter().map(map).collect()
+}
+
 /// Decodes owners that are to be noted.
 pub(super) fn owners(item: &[u8]) -> Result<Vec<Work>, String> {
     let owner = |record: Vec<u8>| {
-        let flags = number(&record, 28, 4);
-        let change = match flags & 0xff {
+        let (owner, start, len, kind) = owned(&record);
+        let change = match kind {
             1 | 2 | 7 => OwnerChange::Add,
             3 | 4 | 8 => OwnerChange::Remove,
             5 | 6 => OwnerChange::Convert,
             other => return Err(format!("the kind of a change of owners is known, found {other}")),
         };
-        let mut owner = Owner {
-            owner: number(&record, 0, 8),
-            attr_fork: flags & ATTR_FORK != 0,
-            tree: flags & BMBT_BLOCK != 0,
-            unwritten: flags & UNWRITTEN != 0,
-            offset: number(&record, 16, 8),
-        };
-        if !owner.has_offsets() {
-            owner.offset = 0;
-        }
-        Ok(Work::Owner { change, start: number(&record, 8, 8), len: number(&record, 24, 4), owner })
+        Ok(Work::Owner { change, start, len, owner })
     };
     records(item, &[32])?.into_iter().map(owner).collect()
 }
@@ -96,29 +115,21 @@ pub(super) fn references(item: &[u8]) -> Result<Vec<Work>, String> {
 }
 
 impl FileSystem {
-    /// Does what was announced. Owners first, then counts, then what is free: each may have been announced by the
-    /// change that the ones before it belong to.
+    /// Does what was announced. What files get and lose comes first, in its order; then owners, then counts, then what
+    /// is free: each may have been announced by the change that the ones before it belong to.
     pub(super) fn finish(&mut self, mut work: Vec<Work>) -> Result<()> {
         work.sort_by_key(|work| match work {
-            Work::Owner { .. } => 0,
-            Work::References { .. } => 1,
-            Work::Free { .. } => 2,
+            Work::Map { .. } => 0,
+            Work::Owner { .. } => 1,
+            Work::References { .. } => 2,
+            Work::Free { .. } => 3,
         });
         for work in work {
             match work {
+                Work::Map { is_added, start, len, owner } => self.finish_map(is_added, start, len, owner)?,
                 Work::Owner { change, start, len, owner } => {
                     let (number, start, len) = self.space(start, len)?;
-                    let Some(rmap) = &mut self.group_mut(number)?.rmap else { continue };
-                    let before = Owner { unwritten: !owner.unwritten, ..owner };
-                    match change {
-                        OwnerChange::Add => rmap.add(owner, start, len),
-                        OwnerChange::Remove => rmap.remove(owner, start, len)?,
-                        OwnerChange::Convert => {
-                            rmap.remove(before, start, len)?;
-                            rmap.add(owner, start, len);
-                        }
-                    }
-                    self.group_mut(number)?.changed = true;
+                    self.finish_owner(number, change, start, len, owner)?;
                 }
                 Work::References { change, start, len } => {
                     let (number, start, len) = self.space(start, len)?;
@@ -145,6 +156,70 @@ impl FileSystem {
             }
         }
         Ok(())
+    }
+
+    fn finish_owner(&mut self, number: u32, change: OwnerChange, start: u32, len: u32, owner: Owner) -> Result<()> {
+        let group = self.group_mut(number)?;
+        let Some(rmap) = &mut group.rmap else { return Ok(()) };
+        match change {
+            OwnerChange::Add => rmap.add(owner, start, len),
+            OwnerChange::Remove => rmap.remove(owner, start, len)?,
+            OwnerChange::Convert => {
+                rmap.remove(Owner { unwritten: !owner.unwritten, ..owner }, start, len)?;
+                rmap.add(owner, start, len);
+            }
+        }
+        group.changed = true;
+        Ok(())
+    }
+
+    /// Gives space to a file, or takes it from it.
+    fn finish_map(&mut self, is_added: bool, start: u64, len: u64, owner: Owner) -> Result<()> {
+        let (group, first, count) = self.space(start, len)?;
+        let block = self.linear(group, first);
+        let fork = if owner.attr_fork { Fork::Attr } else { Fork::Data };
+        let mut inode = self.inode(owner.owner)?;
+        let old = self.extents(&inode, fork)?;
+        let (from, end) = (owner.offset, owner.offset.saturating_add(len));
+        if end > MAX_OFFSET {
+            return Err(inode.corrupt(format!("files have at most {MAX_OFFSET} blocks, found {len} at {from}")));
+        }
+        let around = |extent: &&Extent| extent.offset < end && extent.end() > from;
+        let mut list: Vec<Extent> = old.list.iter().filter(|extent| !around(extent)).copied().collect();
+        let touched: Vec<Extent> = old.list.iter().filter(around).copied().collect();
+        let change = if is_added {
+            if !touched.is_empty() {
+                return Err(inode.corrupt(format!("there is nothing where {len} blocks at {from} are put")));
+            }
+            list.push(Extent { offset: from, block, len, unwritten: owner.unwritten });
+            OwnerChange::Add
+        } else {
+            let fits = |extent: &Extent| {
+                extent.offset <= from
+                    && extent.end() >= end
+                    && extent.block + (from - extent.offset) == block
+                    && extent.unwritten == owner.unwritten
+            };
+            let [extent] = touched[..] else {
+                return Err(inode.corrupt(format!("{len} blocks at {from} that are taken are there")));
+            };
+            if !fits(&extent) {
+                return Err(inode.corrupt(format!("{len} blocks at {from} that are taken lie at block {block}")));
+            }
+            let behind = Extent {
+                offset: end,
+                block: extent.block + (end - extent.offset),
+                len: extent.end() - end,
+                unwritten: extent.unwritten,
+            };
+            list.extend([Extent { len: from - extent.offset, ..extent }, behind].iter().filter(|part| part.len > 0));
+            OwnerChange::Remove
+        };
+        list.sort_unstable_by_key(|extent| extent.offset);
+        let list = self.coalesce(list.into_iter());
+        self.finish_owner(group, change, first, count, owner)?;
+        self.put_extents(&mut inode, fork, &old, &list)?;
+        self.put_inode(&mut inode)
     }
 
     pub(super) fn free_space(&mut self, number: u32, start: u32, len: u32) -> Result<()> {
@@ -189,6 +264,10 @@ mod tests {
         let expected = Owner { owner: 131, attr_fork: false, tree: false, unwritten: true, offset: 40 };
         let expected = Work::Owner { change: OwnerChange::Convert, start: 7, len: 3, owner: expected };
         assert_eq!(owners(&item(1, &owner)).unwrap(), [expected]);
+        owner[28] = 2;
+        let expected = Owner { owner: 131, attr_fork: false, tree: false, unwritten: true, offset: 40 };
+        let expected = Work::Map { is_added: false, start: 7, len: 3, owner: expected };
+        assert_eq!(maps(&item(1, &owner)).unwrap(), [expected]);
     }
 
     #[test]
@@ -198,5 +277,6 @@ mod tests {
         }
         assert!(references(&item(1, &[0; 16])).is_err());
         assert!(owners(&item(1, &[0; 32])).is_err());
+        assert!(maps(&item(1, &[0; 32])).is_err());
     }
 }

@@ -35,6 +35,8 @@ pub enum LogState {
     Replayed {
         /// How many transactions the log held. Some of them may have been in place.
         transactions: u64,
+        /// How many pieces of work they had begun and not done, which now are: space freed, owners and counts noted.
+        finished: u64,
         /// How many files that were deleted while they were open are now gone.
         orphans: u64,
     },

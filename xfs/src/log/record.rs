@@ -3,7 +3,7 @@
 //! The first word of every sector of a record is the number of the round in which it was written; the words that belong
 //! there are kept in the header, and in further headers behind it where there are more than 64 sectors.
 
-use crate::bytes::{be32, be64, le32, put, put16, put32, put64, uuid};
+use crate::bytes::{be32, be64, le32, put, put32, put64, uuid};
 
 pub(crate) const SECTOR: usize = 512;
 pub(crate) const MAGIC: u32 = 0xfeed_babe;
@@ -13,6 +13,8 @@ pub(super) const UNMOUNT: u8 = 0x20;
 const HEADER_COVERS: u32 = 32 << 10;
 /// The longest record that any kernel writes.
 const MAX_RECORD: u32 = 256 << 10;
+/// Bytes of an operation's header.
+pub(super) const HEADER: usize = 12;
 /// Where the header keeps the first words of its sectors, and where further headers do.
 const FIRST_WORDS: usize = 44;
 const MORE_FIRST_WORDS: usize = 4;
@@ -126,40 +128,45 @@ pub(super) struct Place {
 /// A record that says that the file system was unmounted: its sectors, to be written from its place on and around the
 /// log's end.
 pub(super) fn unmount_record(place: Place, id: &[u8; 16]) -> Vec<u8> {
-    let unit = place.unit.clamp(SECTOR as u32, MAX_RECORD);
-    let size = unit.div_ceil(HEADER_COVERS) * HEADER_COVERS;
+    // One operation: an identifier of its own, eight bytes of the log's, flagged. Those say what they are, too.
+    let mut data = vec![0; HEADER + 8];
+    put32(&mut data, 0, 0xb0c0_d0d0);
+    put32(&mut data, 4, 8);
+    data[8] = 0xaa;
+    data[9] = UNMOUNT;
+    data[HEADER..HEADER + 2].copy_from_slice(&0x556e_u16.to_le_bytes());
+    record(place, id, &data, 1, u64::from(place.cycle) << 32 | place.at)
+}
+
+/// A record of some operations: its sectors.
+pub(super) fn record(place: Place, id: &[u8; 16], operations: &[u8], count: u32, tail: u64) -> Vec<u8> {
+    let unit = place.unit.clamp(SECTOR as u32, MAX_RECORD) as usize;
+    let size = (unit.max(operations.len()) as u32).div_ceil(HEADER_COVERS) * HEADER_COVERS;
     let headers = (size / HEADER_COVERS) as usize * SECTOR;
-    let whole = (headers + SECTOR).next_multiple_of(unit as usize);
+    let whole = (headers + operations.len().next_multiple_of(SECTOR)).next_multiple_of(unit);
     let mut bytes = vec![0; whole];
     let (head, data) = bytes.split_at_mut(headers);
-    let lsn = u64::from(place.cycle) << 32 | place.at;
+    put(data, 0, operations);
     put32(head, 0, MAGIC);
     put32(head, 4, place.cycle);
     put32(head, 8, 2);
     put32(head, 12, data.len() as u32);
-    put64(head, 16, lsn);
-    put64(head, 24, lsn);
+    put64(head, 16, u64::from(place.cycle) << 32 | place.at);
+    put64(head, 24, tail);
     put32(head, 36, u32::MAX);
-    put32(head, 40, 1);
+    put32(head, 40, count);
     put32(head, 300, LITTLE_ENDIAN);
     put(head, 304, id);
     put32(head, 320, size);
-    // The operation: an identifier of its own, eight bytes of the log's, flagged. Those say what they are, too.
-    put32(data, 0, 0xb0c0_d0d0);
-    put32(data, 4, 8);
-    data[8] = 0xaa;
-    data[9] = UNMOUNT;
-    put16(data, 12, 0x556e_u16.swap_bytes());
     // The stamps: the round, and the next one where the record has gone around the log's end.
     let first = headers / SECTOR;
-    let stamp = |sector: usize| round_at(place, sector as u64);
     for (number, sector) in data.chunks_exact_mut(SECTOR).enumerate() {
         let at = first_word(number);
         put(head, at, &sector[..4]);
-        put32(sector, 0, stamp(first + number));
+        put32(sector, 0, round_at(place, (first + number) as u64));
     }
     for number in 1..first {
-        put32(head, number * SECTOR, stamp(number));
+        put32(head, number * SECTOR, round_at(place, number as u64));
     }
     let sum = checksum(head, data, data.len() as u32, SUMMED[0]).unwrap_or(0);
     put(head, CRC, &sum.to_le_bytes());

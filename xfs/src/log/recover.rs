@@ -41,7 +41,7 @@ impl FileSystem {
         });
         match replayed {
             Ok(replayed) => {
-                self.log = LogState::Replayed { transactions: replayed.transactions, orphans: 0 };
+                self.log = LogState::Replayed { transactions: replayed.transactions, finished: 0, orphans: 0 };
                 self.unfinished = replayed.work;
                 if !replayed.refused.is_empty() {
                     let work = replayed.refused.join(", ");
@@ -72,9 +72,9 @@ impl FileSystem {
     pub(crate) fn recover(&mut self) -> Result<Option<String>> {
         let before = (self.store.changed_blocks(), self.sb.clone());
         match self.recover_groups() {
-            Ok(gone) => {
-                if let LogState::Replayed { orphans, .. } = &mut self.log {
-                    *orphans = gone;
+            Ok((done, gone)) => {
+                if let LogState::Replayed { finished, orphans, .. } = &mut self.log {
+                    (*finished, *orphans) = (done, gone);
                 }
                 Ok(None)
             }
@@ -92,7 +92,7 @@ impl FileSystem {
         }
     }
 
-    fn recover_groups(&mut self) -> Result<u64> {
+    fn recover_groups(&mut self) -> Result<(u64, u64)> {
         let was_replayed = matches!(self.log, LogState::Replayed { .. });
         let (mut inodes, mut unused, mut free) = (0, 0, 0);
         let mut pending = Vec::new();
@@ -115,6 +115,7 @@ impl FileSystem {
             self.put_header_sector(0, 0, &raw)?;
         }
         let work = std::mem::take(&mut self.unfinished);
+        let done = work.len() as u64;
         self.finish(work)?;
         // Copies that were announced alone may have been set aside just now.
         let more: Vec<u32> =
@@ -127,7 +128,7 @@ impl FileSystem {
             }
             gone += self.free_unlinked(number)?;
         }
-        Ok(gone)
+        Ok((done, gone))
     }
 
     /// Whether a group has inodes that were deleted while they were open.

@@ -33,7 +33,7 @@ const INTENTS: [(u16, u16, Result<Decode, &str>); 9] = [
     (0x1236, 0x1237, Ok(intents::frees)),
     (0x1240, 0x1241, Ok(intents::owners)),
     (0x1242, 0x1243, Ok(intents::references)),
-    (0x1244, 0x1245, Err("space to be moved between files")),
+    (0x1244, 0x1245, Ok(intents::maps)),
     (0x1246, 0x1247, Err("extended attributes to be set")),
     (0x1248, 0x1249, Err("files to exchange their contents")),
     (0x124a, 0x124b, Err("realtime space to be freed")),

@@ -14,8 +14,8 @@ use crate::{Error, Result};
 const MAX_LOG: u64 = 2 << 30;
 /// How many sectors of records may have been on their way: eight of 256 KiB, with their headers.
 const IN_FLIGHT: u64 = 8 * 520;
-/// How many of them may be damaged behind a sound one.
-const MAX_DAMAGED: u32 = 8;
+/// How many records that may be.
+const MAX_DAMAGED: usize = 8;
 /// The longest record, with its headers.
 const MAX_RECORD_SECTORS: u64 = 520;
 /// The log is read in pieces of this many sectors.
@@ -85,6 +85,12 @@ impl Ring {
     /// How far it is from one place on to another.
     pub(super) fn distance(&self, from: u64, to: u64) -> u64 {
         if to >= from { to - from } else { self.sectors - from + to }
+    }
+
+    /// How many headers lie from one place on to another.
+    fn count(&self, records: &[u32], from: u64, to: u64) -> usize {
+        let before = |at: u64| records.partition_point(|record| u64::from(*record) < at);
+        if to >= from { before(to) - before(from) } else { records.len() - before(from) + before(to) }
     }
 
     pub(super) fn after(&self, at: u64, sectors: u64) -> u64 {
@@ -173,7 +179,7 @@ impl Ring {
                     continue;
                 }
             };
-            match self.check(store, &record, last, head % self.sectors)? {
+            match self.check(store, &record, last, &records)? {
                 Some(damaged) => {
                     head = damaged;
                     walks -= 1;
@@ -183,8 +189,9 @@ impl Ring {
         }
     }
 
-    /// Checks all records from the tail to the last one; returns where the first is that is damaged.
-    fn check(&self, store: &Store, record: &Record, last: u64, head: u64) -> Result<Option<u64>> {
+    /// Checks all records from the tail to the last one; returns where the first is that is damaged, if so few lie
+    /// behind it that all of them may have been on their way. `records` has all headers' places.
+    fn check(&self, store: &Store, record: &Record, last: u64, records: &[u32]) -> Result<Option<u64>> {
         let header = &record.header;
         if record.is_unmount() {
             return Ok(None);
@@ -199,7 +206,7 @@ impl Ring {
         while at != last {
             match self.record(store, at, self.distance(at, last)) {
                 Ok(record) => at = self.after(at, record.header.sectors()),
-                Err(Error::Corrupt(_)) if self.distance(at, head) <= IN_FLIGHT => return Ok(Some(at)),
+                Err(Error::Corrupt(_)) if self.count(records, at, last) < MAX_DAMAGED => return Ok(Some(at)),
                 Err(error) => return Err(error),
             }
         }
@@ -259,5 +266,200 @@ pub(super) fn rounds_before(round: u32) -> u32 {
     match round.wrapping_sub(1) {
         MAGIC => MAGIC - 1,
         before => before,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use block::Memory;
+
+    use super::*;
+    use crate::log::record::{Place, record, unmount_record};
+    use crate::store::Device;
+
+    const ID: [u8; 16] = [7; 16];
+    const LOG: u64 = 4096;
+
+    /// A log in the making.
+    struct Log {
+        bytes: Vec<u8>,
+        cycle: u32,
+        at: u64,
+        tail: u64,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            Self { bytes: vec![0; LOG as usize * SECTOR], cycle: 1, at: 0, tail: 1 << 32 }
+        }
+
+        fn write(&mut self, place: Place, bytes: &[u8]) {
+            let sectors = (bytes.len() / SECTOR) as u64;
+            for (at, sector) in (place.at..).zip(bytes.chunks_exact(SECTOR)) {
+                let at = (at % LOG) as usize * SECTOR;
+                self.bytes[at..at + SECTOR].copy_from_slice(sector);
+            }
+            self.at = (place.at + sectors) % LOG;
+            self.cycle += u32::from(place.at + sectors >= LOG);
+        }
+
+        fn place(&self) -> Place {
+            Place { cycle: self.cycle, at: self.at, log: LOG, unit: 512 }
+        }
+
+        /// Writes a record of some sectors of operations, and returns where it is.
+        fn add(&mut self, sectors: usize) -> u64 {
+            let (place, operations) = (self.place(), vec![0xab; sectors * SECTOR]);
+            self.write(place, &record(place, &ID, &operations, 3, self.tail));
+            place.at
+        }
+
+        /// Writes that it was unmounted.
+        fn end(&mut self) -> u64 {
+            let place = self.place();
+            self.write(place, &unmount_record(place, &ID));
+            self.tail = u64::from(self.cycle) << 32 | self.at;
+            place.at
+        }
+
+        fn sector(&mut self, at: u64) -> &mut [u8] {
+            &mut self.bytes[at as usize * SECTOR..][..SECTOR]
+        }
+
+        fn store(&self) -> (Ring, Store) {
+            let device = Device::ReadOnly(Arc::new(Memory::from(self.bytes.clone())));
+            (Ring { start: 0, sectors: LOG, id: ID }, Store::new(device, 4096, LOG / 8))
+        }
+
+        fn find(&self) -> Result<Extent> {
+            let (ring, store) = self.store();
+            ring.find(&store)
+        }
+
+        /// Tail, head and whether it was unmounted.
+        fn found(&self) -> (u64, u64, bool) {
+            let found = self.find().unwrap();
+            (found.tail, found.head, found.is_unmounted)
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_ended_is_clean() {
+        let mut log = Log::new();
+        log.end();
+        log.add(5);
+        log.add(70);
+        let last = log.end();
+        assert_eq!(log.found(), (log.at, log.at, true));
+        let (ring, store) = log.store();
+        assert_eq!(ring.ends_with_unmount(&store).unwrap(), Some(last..log.at));
+        log.add(5);
+        let (ring, store) = log.store();
+        assert_eq!(ring.ends_with_unmount(&store).unwrap(), None);
+    }
+
+    #[test]
+    fn records_are_found_around_the_end() {
+        let mut log = Log::new();
+        log.end();
+        let tail = log.at;
+        let mut records = Vec::new();
+        for number in 0..300 {
+            records.push(log.add(number % 80));
+            assert_eq!(log.found(), (tail % LOG, log.at, false), "{number}");
+            if log.distance_from(tail) > LOG - 300 {
+                break;
+            }
+        }
+        assert!(log.distance_from(tail) > LOG / 2);
+        log.end();
+        let tail = log.at;
+        for number in 0..400 {
+            log.add(number % 80);
+            if log.cycle == 3 {
+                break;
+            }
+            if log.distance_from(tail) > LOG - 300 {
+                log.end();
+                log.tail = u64::from(log.cycle) << 32 | log.at;
+            }
+            let found = log.find().unwrap();
+            assert_eq!((found.head, found.cycle), (log.at, log.cycle), "{number}");
+        }
+        assert_eq!(log.cycle, 3, "it went around more than once");
+    }
+
+    impl Log {
+        fn distance_from(&self, tail: u64) -> u64 {
+            if self.at >= tail { self.at - tail } else { LOG - tail + self.at }
+        }
+    }
+
+    #[test]
+    fn what_did_not_get_there_does_not_count() {
+        let mut log = Log::new();
+        log.end();
+        let tail = log.at;
+        log.add(9);
+        let last = log.add(9);
+        // A damaged record.
+        let mut damaged = Log { bytes: log.bytes.clone(), ..log };
+        damaged.sector(last + 4)[77] ^= 1;
+        assert_eq!(damaged.found(), (tail, last, false));
+        // One of which the end is missing.
+        let mut damaged = Log { bytes: log.bytes.clone(), ..log };
+        damaged.sector(last + 8).fill(0);
+        damaged.sector(last + 9).fill(0);
+        assert_eq!(damaged.found(), (tail, last, false));
+        // One that is missing, with others behind it.
+        let mut damaged = Log { bytes: log.bytes.clone(), ..log };
+        damaged.add(3);
+        (last..last + 10).for_each(|at| damaged.sector(at).fill(0));
+        assert_eq!(damaged.found(), (tail, last, false));
+        // One that is damaged, with a sound one behind it.
+        let mut damaged = Log { bytes: log.bytes.clone(), ..log };
+        damaged.add(3);
+        damaged.sector(last + 4)[77] ^= 1;
+        assert_eq!(damaged.found(), (tail, last, false));
+        // Nothing but what was ended gets there.
+        let mut damaged = Log::new();
+        damaged.end();
+        let at = damaged.add(3);
+        damaged.sector(at + 2).fill(0);
+        assert_eq!(damaged.found(), (at, at, true));
+    }
+
+    #[test]
+    fn damage_that_is_no_stop_in_the_midst_is_refused() {
+        let mut log = Log::new();
+        log.end();
+        let tail = log.at;
+        for _ in 0..40 {
+            log.add(40);
+        }
+        let refused = |change: &dyn Fn(&mut Log), rule: &str| {
+            let mut log = Log { bytes: log.bytes.clone(), ..log };
+            change(&mut log);
+            let found = log.find().map(|extent| extent.head).unwrap_err().to_string();
+            assert!(found.contains(rule), "{found}");
+        };
+        refused(&|log| log.sector(0).fill(0), "nothing but zeros");
+        refused(&|log| log.sector(9)[..4].fill(9), "two rounds");
+        refused(&|log| log.sector(LOG - 1)[..4].fill(9), "first one's or before");
+        // The tail of the last record.
+        let last = log.at - 41;
+        for tail in [9 << 32 | tail, 1 << 32 | LOG, 1 << 32 | (last + 1)] {
+            let place = Place { cycle: 1, at: last, log: LOG, unit: 512 };
+            let bytes = record(place, &ID, &vec![0xab; 40 * SECTOR], 3, tail);
+            refused(&|log| log.write(place, &bytes), "the tail is");
+        }
+        // One that is damaged, with more sound ones behind it than can have been on their way.
+        let tenth = log.at - 41 * 10;
+        refused(&|log| log.sector(tenth + 3)[5] ^= 1, "checksum");
+        let mut damaged = Log { bytes: log.bytes.clone(), ..log };
+        damaged.sector(log.at - 41 * 7 + 3)[5] ^= 1;
+        assert_eq!(damaged.found(), (tail, log.at - 41 * 7, false));
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::record::HEADER;
 use super::ring::{Record, wrong};
 use crate::Result;
 use crate::bytes::be32;
 
-const HEADER: usize = 12;
 const START: u8 = 0x01;
 const COMMIT: u8 = 0x02;
 const CONTINUED: u8 = 0x04;

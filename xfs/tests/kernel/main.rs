@@ -10,5 +10,6 @@
 mod common;
 mod identity;
 mod dirty;
+mod log;
 mod read;
 mod write;
