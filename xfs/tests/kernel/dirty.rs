@@ -163,17 +163,18 @@ fn logs_that_have_gone_around_are_replayed() {
         let Some(mut image) = Image::new(test, &options) else { return };
         let path = image.path.clone();
         let stopped = image.mounted(|top| {
-            for batch in 0..200 {
+            for batch in 0..2000 {
                 let folder = top.join(format!("batch{batch}"));
                 std::fs::create_dir(&folder).unwrap();
-                for number in 0..200 {
+                for number in 0..40 {
                     std::fs::write(folder.join(format!("file{number}")), noise(number, 1)).unwrap();
                 }
+                synced(top);
                 if batch % 3 == 2 {
                     std::fs::remove_dir_all(folder).unwrap();
+                    synced(top);
                 }
-                synced(top);
-                if Log::of(&path).is_around_its_end() {
+                if batch % 4 == 0 && Log::of(&path).is_around_its_end() {
                     return Some(Image::copy_of(&path));
                 }
             }
@@ -190,7 +191,7 @@ fn logs_that_have_gone_around_are_replayed() {
 fn busy(test: &str, options: &str) -> Option<Image> {
     let mut image = Image::new(test, options)?;
     image.mounted(|top| {
-        for number in 0..50_u64 {
+        for number in 0..35_u64 {
             let file = File::create(top.join(format!("file{number}"))).unwrap();
             for at in 0..number {
                 file.write_at(&noise(5000, at), at * 16384).unwrap();
@@ -208,7 +209,7 @@ fn busy(test: &str, options: &str) -> Option<Image> {
                     synced(top);
                 }
             });
-            for number in 0..50 {
+            for number in 0..35 {
                 std::fs::remove_file(top.join(format!("file{number}"))).unwrap();
                 std::fs::write(top.join(format!("new{number}")), noise(number * 3000, 1)).unwrap();
                 let shared = top.join(format!("shared{number}"));
@@ -327,10 +328,10 @@ fn a_damaged_log_is_refused_with_advice() {
     let log = Log::of(&stopped.path);
     let disk = overlay(&stopped);
     // Far from the end: no machine that stops leaves that behind.
-    let at = log.records[log.records.len() / 2];
+    let at = log.records[log.records.len() - 12];
     disk.write_at(at as u64 + 600, &[0x5a; 9]).unwrap();
     let fs = FileSystem::open(disk, &OpenOptions::default()).unwrap();
-    let reason = fs.read_only_reason().unwrap();
+    let reason = fs.read_only_reason().unwrap_or_else(|| panic!("{:?} of {}", fs.log_state(), log.records.len()));
     assert!(reason.contains("checksum") && reason.contains("boot the guest once and shut it down"), "{reason}");
     assert_eq!(fs.log_state(), &LogState::NotReplayed(reason.to_owned()));
 }

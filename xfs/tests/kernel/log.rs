@@ -27,7 +27,9 @@ impl Log {
         let start = (group * group_blocks + block) * size;
         let mut bytes = vec![0; (blocks * size) as usize];
         image.read_exact_at(&mut bytes, start).unwrap();
-        let is_record = |at: &usize| bytes[*at..].starts_with(&0xfeed_babe_u32.to_be_bytes());
+        // The kernel puts headers of records without bytes where the log has not come to yet.
+        let is_record =
+            |at: &usize| bytes[*at..].starts_with(&0xfeed_babe_u32.to_be_bytes()) && number(&bytes, at + 12, 4) > 0;
         let records: Vec<usize> = (0..bytes.len()).step_by(512).filter(is_record).collect();
         let lsns = records.iter().map(|at| (number(&bytes, at + 16, 8), number(&bytes, at + 24, 8)));
         let last = lsns.max().unwrap();
