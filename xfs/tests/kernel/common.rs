@@ -247,7 +247,17 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
 
 /// Files of every shape.
 pub(crate) fn populate(top: &Path) {
-    for (number, count) in [0, 3, 20, 60, 300, 3000].into_iter().enumerate() {
+    fill(top, &[0, 3, 20, 60, 300, 3000], 400);
+}
+
+/// Files of every shape, and few of each.
+pub(crate) fn populate_a_little(top: &Path) {
+    fill(top, &[0, 3, 20, 60, 300], 40);
+}
+
+/// Directories of so many entries, a file of so many pieces, and others.
+fn fill(top: &Path, directories: &[usize], pieces: u64) {
+    for (number, count) in directories.iter().copied().enumerate() {
         let folder = top.join(format!("dir{number}"));
         std::fs::create_dir(&folder).unwrap();
         for entry in 0..count {
@@ -265,11 +275,11 @@ pub(crate) fn populate(top: &Path) {
         std::fs::write(files.join(format!("len{len}")), noise(len, len as u64)).unwrap();
     }
     let sparse = std::fs::File::create(files.join("sparse")).unwrap();
-    for at in 0..400_u64 {
+    for at in 0..pieces {
         sparse.write_at(&noise(3000, at), at * 65536 * 2).unwrap();
         sparse.sync_data().unwrap();
     }
-    sparse.set_len(400 * 65536 * 2 + 12345).unwrap();
+    sparse.set_len(pieces * 65536 * 2 + 12345).unwrap();
     run("fallocate", &["-l", "300000", files.join("unwritten").to_str().unwrap()]);
     std::fs::OpenOptions::new().write(true).open(files.join("unwritten")).unwrap().write_at(b"here", 70_000).unwrap();
     // Where blocks can be shared, some are.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use block::{Access, HostFile};
 use xfs::{FileKind, FileSystem, NewNode, OpenOptions, Ownership, Timestamp};
 
-use crate::common::{ALL, EL7, EL8, EL9, Image, Tree, assert_same, noise, populate, tree_of, tree_of_kernel};
+use crate::common::{
+    ALL, EL7, EL8, EL9, Image, Tree, assert_same, noise, populate, populate_a_little, tree_of, tree_of_kernel,
+};
 
 const NOW: Timestamp = Timestamp { seconds: 1_700_000_000, nanoseconds: 5 };
 
@@ -256,15 +258,19 @@ fn timeless(mut tree: Tree) -> Tree {
 }
 
 fn check(test: &str, options: &str, seed: u64) {
+    check_script(test, options, seed, 300, populate);
+}
+
+/// A script of so many steps on what there is, by the kernel and by us.
+fn check_script(test: &str, options: &str, seed: u64, len: usize, populate: fn(&Path)) {
     let Some(mut image) = Image::new(test, options) else { return };
     let before = image.mounted(|top| {
         populate(top);
         tree_of_kernel(top)
     });
     let what = format!("{options}, seed {seed}");
-    let Some(mut copy) = Image::new(test, options) else { return };
-    std::fs::copy(&image.path, &copy.path).unwrap();
-    let steps = script(&before, seed, 300);
+    let mut copy = Image::copy_of(&image.path);
+    let steps = script(&before, seed, len);
     let expected = copy.mounted(|top| {
         for step in &steps {
             kernels(top, step);
@@ -275,7 +281,7 @@ fn check(test: &str, options: &str, seed: u64) {
     for (number, step) in steps.iter().enumerate() {
         ours(&mut fs, step);
         // Some changes see what was flushed, and most what was not.
-        if number % 100 == 60 {
+        if number % 100 == len / 5 {
             fs.flush().unwrap_or_else(|error| panic!("{what}: {error}"));
         }
     }
@@ -316,9 +322,8 @@ fn blocks_of_every_size() {
     check("blocks_of_every_size", &format!("{EL8} -b size=1024 -n size=8192 -d agcount=7 -i size=512"), 13);
 }
 
-/// Some minutes: `cargo test -p goldenseal-xfs --test kernel -- --ignored whole_matrix`.
+/// Every age of features with every size of blocks, inodes, directory blocks and sectors.
 #[test]
-#[ignore = "takes some minutes"]
 fn whole_matrix() {
     let mut seed = 100;
     for age in [EL7, EL8, EL9, ALL] {
@@ -334,7 +339,7 @@ fn whole_matrix() {
             "-s size=4096 -d agcount=9",
         ] {
             seed += 1;
-            check("whole_matrix", &format!("{age} {sizes}"), seed);
+            check_script("whole_matrix", &format!("{age} {sizes}"), seed, 60, populate_a_little);
         }
     }
 }
