@@ -37,6 +37,25 @@ fn mounted(image: &Path, at: &Path, action: impl FnOnce(&Path)) {
 
 #[test]
 fn a_guest_on_xfs_is_changed_and_scrubbed() {
+    change_and_scrub("a_guest_on_xfs_is_changed_and_scrubbed", |_| {});
+}
+
+/// A machine that is killed leaves a log that has to be replayed, and files that were deleted while they were open.
+#[test]
+fn a_guest_on_xfs_that_was_killed_is_changed_and_scrubbed() {
+    change_and_scrub("a_guest_on_xfs_that_was_killed_is_changed_and_scrubbed", |top| {
+        let held = top.join("held");
+        std::fs::write(&held, "a secret of the machine\n".repeat(9999)).unwrap();
+        let open = std::fs::File::open(&held).unwrap();
+        assert!(run("sync", &["-f", top.to_str().unwrap()]));
+        std::fs::remove_file(held).unwrap();
+        assert!(run("xfs_io", &["-x", "-c", "shutdown -f", top.to_str().unwrap()]));
+        drop(open);
+    });
+}
+
+/// What happens to a guest after it was filled is `stop`.
+fn change_and_scrub(test: &str, stop: fn(&Path)) {
     let memory = Path::new("/dev/shm");
     let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let (image, at) = (directory.path().join("image"), directory.path().join("mount"));
@@ -44,7 +63,7 @@ fn a_guest_on_xfs_is_changed_and_scrubbed() {
     std::fs::File::create(&image).unwrap().set_len(320 << 20).unwrap();
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     if !is_root || !run("mkfs.xfs", &["-q", "-f", image.to_str().unwrap()]) {
-        println!("SKIPPED a_guest_on_xfs_is_changed_and_scrubbed: it needs root and mkfs.xfs");
+        println!("SKIPPED {test}: it needs root and mkfs.xfs");
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "both are needed in CI");
         return;
     }
@@ -59,6 +78,7 @@ fn a_guest_on_xfs_is_changed_and_scrubbed() {
                 .unwrap();
         }
         std::fs::write(top.join("home/ann/essay"), "stays\n".repeat(9999)).unwrap();
+        stop(top);
     });
 
     let now = Timestamp { seconds: 1_700_000_000, nanoseconds: 0 };

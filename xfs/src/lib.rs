@@ -20,11 +20,12 @@
 //!
 //! Versions 5 and 4 are read, with all forms of directories, extents and attributes. Version 5 is written: with or without
 //! `finobt`, `sparse`, `reflink`, `rmapbt`, `bigtime`, `inobtcount`, `nrext64`, in all sizes of blocks, inodes and
-//! directory blocks. Not written, with the reason in [`FileSystem::read_only_reason`], is what was not unmounted or
+//! directory blocks. Not written, with the reason in [`FileSystem::read_only_reason`], is what
 //! needs repair, version 4, parent pointers, a realtime section, an external log, quota accounting, and names without case.
 //!
-//! No log is written, and none is replayed: what must happen as a whole belongs on a device that makes it so, such as an
-//! overlay with a redo log or an image's transaction. The groups' B+trees and directories are built anew, as a whole,
+//! A file system that was not unmounted has its log replayed in memory when it is opened ([`FileSystem::log_state`]), for
+//! reading, too; the next flush writes all of it. No changes are logged: what must happen as a whole belongs on a device
+//! that makes it so, such as an overlay with a redo log or an image's transaction. The groups' B+trees and directories are built anew, as a whole,
 //! from what is in memory, and checked before any of it reaches the device.
 #![forbid(unsafe_code)]
 
