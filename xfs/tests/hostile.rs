@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use block::{Memory, Overlay, WriteAt};
+use block::{Fault, Memory, Overlay, ReadAt, WriteAt};
 use proptest::prelude::*;
 use xfs::{FileKind, FileSystem, Result};
 
@@ -235,4 +235,97 @@ fn damaged_ones_give_errors() {
             })
             .unwrap();
     }
+}
+
+/// Changes of many kinds, up to the first that fails.
+fn change_all(fs: &mut FileSystem) -> Result<()> {
+    let root = fs.root();
+    let owner = xfs::Ownership { mode: 0o640, uid: 1, gid: 2 };
+    let folder = |fs: &FileSystem, name: &[u8]| Ok::<_, xfs::Error>(fs.lookup(root, name)?.unwrap());
+    let many = folder(fs, b"many")?;
+    for entry in fs.read_dir(many)?.into_iter().step_by(2) {
+        fs.unlink(many, &entry.name)?;
+    }
+    let block = folder(fs, b"block")?;
+    for entry in fs.read_dir(block)?.into_iter().take(10) {
+        fs.write_at(entry.inode, 7000, &[3; 20_000])?;
+        fs.set_len(entry.inode, 5000)?;
+        fs.set_xattr(entry.inode, b"user.a", &[4; 700])?;
+        fs.rename(block, &entry.name, many, &[b"moved-", &entry.name[..]].concat())?;
+    }
+    fs.flush()?;
+    let new = fs.create(root, b"new", xfs::NewNode::Directory, owner)?;
+    for number in 0..70 {
+        let name = format!("file-{number}");
+        let file = fs.create(new, name.as_bytes(), xfs::NewNode::File, owner)?;
+        fs.write_at(file, 0, &vec![5; number * 100])?;
+    }
+    fs.create(new, b"link", xfs::NewNode::Symlink(&[b't'; 900]), owner)?;
+    fs.flush()?;
+    fs.scrub()?;
+    fs.flush()
+}
+
+/// Whatever call of the device fails, and whether it works again: an error says so, and what is written in the end holds
+/// together, or nothing more is written.
+#[test]
+fn a_device_that_fails_leaves_no_half_truths() {
+    let Some(bytes) = prototype("-b size=1024 -m rmapbt=1,reflink=1 -i size=512", 200) else { return };
+    // mkfs.xfs makes no sound links of such targets in blocks.
+    let disk = Arc::new(Memory::from(bytes));
+    let mut fs = FileSystem::open(Arc::<Memory>::clone(&disk), &xfs::OpenOptions::default()).unwrap();
+    fs.unlink(fs.root(), b"long").unwrap();
+    fs.flush().unwrap();
+    drop(fs);
+    let bytes = block::read_vec(&*disk, 0, disk.len()).unwrap();
+    let run = |fail_from: u64| {
+        let device = Arc::new(Fault::new(Memory::from(bytes.clone()), fail_from));
+        let result = FileSystem::open(Arc::<Fault<Memory>>::clone(&device), &xfs::OpenOptions::default())
+            .map(|mut fs| (change_all(&mut fs), fs));
+        (device, result)
+    };
+    let (device, result) = run(u64::MAX);
+    result.unwrap().0.unwrap();
+    let calls = device.calls();
+    let (mut sound, mut poisoned) = (0, 0);
+    for fail_from in (0..calls).step_by(calls as usize / 50) {
+        let (device, result) = run(fail_from);
+        let (failed, mut fs) = match result {
+            Ok(changed) => changed,
+            Err(error) => {
+                assert!(matches!(error, xfs::Error::Io(_)), "call {fail_from}: {error}");
+                continue;
+            }
+        };
+        let error = failed.unwrap_err();
+        assert!(matches!(error, xfs::Error::Io(_)), "call {fail_from}: {error}");
+        device.heal();
+        let before = device.calls();
+        match fs.flush() {
+            Ok(()) => {
+                let mut held = vec![0; bytes.len()];
+                device.read_at(0, &mut held).unwrap();
+                drop(fs);
+                let fs = FileSystem::open_read_only(Arc::<Fault<Memory>>::clone(&device)).unwrap();
+                assert_eq!(walk(&fs).1, 0, "call {fail_from}");
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), held).unwrap();
+                let path = format!("{}:/sbin:/usr/sbin", std::env::var("PATH").unwrap());
+                let repair = Command::new("xfs_repair")
+                    .env("PATH", path)
+                    .args(["-n", "-f", "-o", "force_geometry"])
+                    .arg(file.path())
+                    .output()
+                    .unwrap();
+                assert!(repair.status.success(), "call {fail_from}: {}", String::from_utf8_lossy(&repair.stderr));
+                sound += 1;
+            }
+            Err(error) => {
+                assert!(matches!(error, xfs::Error::Poisoned), "call {fail_from}: {error}");
+                assert_eq!(device.calls(), before, "call {fail_from}: nothing more is written");
+                poisoned += 1;
+            }
+        }
+    }
+    assert!(sound > 3 && poisoned > 3, "both happen: {sound} and {poisoned} times");
 }
