@@ -74,3 +74,21 @@ dd if="$FS" of="$DISK" bs=512 seek=64 conv=notrunc,sparse status=none; FS=$DISK;
 NAME=subclusters FS=$W/subclusters; qemu-img create -q -f qcow2 -o cluster_size=16k,extended_l2=on "$FS" 300k > /dev/null
 qemu-io -f qcow2 -c 'write -P 1 0 600' -c 'write -P 2 20k 1k' -c 'write -z 24k 1k' -c 'write -c -P 3 64k 16k' -c 'write -z -u 96k 16k' -c 'write -P 4 200k 9k' "$FS" > /dev/null
 truncate -s %1k "$FS"; store
+
+# XFS, by mkfs.xfs from a prototype; its sizes are those of no release, so as to be small.
+xfs(){ NAME=$1 FS=$W/$1; truncate -s "$2" "$FS"; mkfs.xfs -q -f --unsupported -b size=1024 -i size=512,sparse=1,nrext64=1 -m uuid=601d5ea1-0000-4000-8000-000000000004,finobt=1,reflink=1,rmapbt=1,bigtime=1,inobtcount=1 "${@:3}" "$FS" 2> /dev/null; }
+head -c 9500 /dev/zero | tr '\0' c > "$W/contents"
+{ printf '/dummy\n0 0\nd--755 3 4\n'
+  for d in few:5 block:20 many:90; do echo "${d%:*} d--755 0 0"; for ((i = 0; i < ${d#*:}; i++)); do echo "$i$(printf 'n%.0s' $(seq $((i % 40)))) ---644 $i 7 $W/contents"; done; echo '$'; done
+  printf 'link l--777 0 0 few/0\nfifo p--600 0 0\n$\n'; } > "$W/proto"
+xfs xfs 24M -p "$W/proto"; store
+
+# One that was not unmounted, with a log of many small records, a file deleted while it was open, and shared blocks. Needs
+# root: without it the one that is there stays.
+if [ "$(id -u)" = 0 ]; then
+  xfs xfs-log 48M; mkdir "$W/mount"; mount -o loop "$FS" "$W/mount"; trap 'umount "$W/mount" || :; rm -rf "$W"' EXIT
+  ( cd "$W/mount"; mkdir few many; for ((i = 0; i < 60; i++)); do cp "$W/contents" "many/file-$i"; done; cp --reflink=always many/file-1 few/shared; ln few/shared few/hard; ln -s "$(printf '/x%.0s' {1..400})" few/link; setfattr -n user.a -v "$(printf 'v%.0s' {1..900})" few/shared || :
+    sync -f .; for i in 1 2 3; do rm "many/file-$i" "many/file-$((i * 9))"; mv "many/file-$((i * 11))" "few/moved-$i"; echo "$i" > "few/new-$i"; sync "few/new-$i"; done
+    exec 9< many/file-50; rm many/file-50; printf y | dd of=few/shared bs=1 seek=3000 conv=notrunc,fsync status=none; xfs_io -x -c 'shutdown -f' . )
+  umount "$W/mount"; trap 'rm -rf "$W"' EXIT; store
+fi

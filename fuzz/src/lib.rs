@@ -14,7 +14,9 @@ mod qcow2_image;
 mod qcow2_luks;
 mod seal;
 mod volumes;
+mod xfs;
 
+pub use self::xfs::{xfs_image, xfs_log};
 pub use ext4::ext4_before_and_after;
 pub use ext4::{ext4_attributes, ext4_directory, ext4_extents, ext4_image, ext4_journal, ext4_superblock};
 pub use qcow2_differential::qcow2_differential;
@@ -46,4 +48,6 @@ pub const TARGETS: &[Target] = &[
     ("volumes_lvm2", volumes_lvm2),
     ("volumes_mbr", volumes_mbr),
     ("volumes_probe", volumes_probe),
+    ("xfs_image", xfs_image),
+    ("xfs_log", xfs_log),
 ];
