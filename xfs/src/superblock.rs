@@ -4,7 +4,7 @@ use crate::bytes::{be16, be32, be64, checksum, le32, put_checksum, put64, uuid};
 use crate::{Error, Result};
 
 /// Where the checksum is.
-pub(crate) const CRC: usize = 224;
+const CRC: usize = 224;
 /// What is read: more than the smallest sector never holds anything.
 pub(crate) const LEN: usize = 512;
 
@@ -270,13 +270,6 @@ impl Superblock {
         put64(&mut self.raw, 136, free_inodes);
         put64(&mut self.raw, 144, free_blocks);
         put_checksum(&mut self.raw, CRC);
-    }
-
-    /// Takes a superblock over whose UUID was changed.
-    pub(crate) fn set_identity(&mut self, raw: Vec<u8>, uuid: [u8; 16]) {
-        self.raw = raw;
-        self.uuid = uuid;
-        self.incompat |= incompat::META_UUID;
     }
 
     pub(crate) fn label(&self) -> &[u8] {

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::file_system::FileSystem;
-use record::{Place, next_round, unmount_record};
+use record::{Header, Place, next_round, put_id, unmount_record};
 use ring::{Extent, rounds_before};
 
 /// What was found in the log when a file system was opened.
@@ -108,6 +108,23 @@ impl FileSystem {
                 crate::bytes::put32(&mut blank, 0, expected);
                 self.store.put_bytes(ring.start + at * SECTOR as u64, &blank)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Gives the record at the end of a clean log another UUID: the log has to be the file system's own.
+    pub(crate) fn stamp_log(&mut self, id: [u8; 16]) -> Result<()> {
+        let Some(log) = self.clean_log()? else {
+            return Err(ring::wrong(0, "the log is clean once it was replayed"));
+        };
+        let (ring, at) = (log.ring, log.last_record.start);
+        let sectors = log.last_record.end - at;
+        let mut headers = ring.read(&self.store, at, sectors)?;
+        let header = Header::decode(&headers, at, &ring.id).map_err(|rule| ring::wrong(at, rule))?;
+        let data = headers.split_off(header.headers as usize * SECTOR);
+        put_id(&mut headers, &data, &id);
+        for (number, sector) in (at..).zip(headers.chunks_exact(SECTOR)) {
+            self.store.put_bytes(ring.start + number % ring.sectors * SECTOR as u64, sector)?;
         }
         Ok(())
     }

@@ -173,6 +173,13 @@ pub(super) fn record(place: Place, id: &[u8; 16], operations: &[u8], count: u32,
     bytes
 }
 
+/// Gives a record, of which these are the headers and the data, another UUID.
+pub(super) fn put_id(headers: &mut [u8], data: &[u8], id: &[u8; 16]) {
+    put(headers, 304, id);
+    let sum = checksum(headers, data, be32(headers, 12), SUMMED[0]).unwrap_or(0);
+    put(headers, CRC, &sum.to_le_bytes());
+}
+
 /// The round of a sector of a record that begins at a place.
 fn round_at(place: Place, sector: u64) -> u32 {
     if place.at + sector < place.log { place.cycle } else { next_round(place.cycle) }

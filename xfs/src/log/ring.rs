@@ -73,7 +73,7 @@ impl Ring {
     }
 
     /// Reads sectors, on from the start behind the last one. There are no more of them than the log has.
-    fn read(&self, store: &Store, at: u64, count: u64) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, store: &Store, at: u64, count: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; count as usize * SECTOR];
         let straight = count.min(self.sectors - at);
         let (first, rest) = bytes.split_at_mut(straight as usize * SECTOR);

@@ -13,6 +13,24 @@ use crate::zeros;
 const CHUNK_BYTES: usize = 1 << 20;
 
 impl FileSystem {
+    /// The runs of blocks that hold nothing, in order, as bytes of the device.
+    ///
+    /// # Errors
+    /// What the image or the device has against it.
+    pub fn free_extents(&mut self) -> Result<Vec<Range<u64>>> {
+        let size = self.sb.block_size as u64;
+        let mut extents: Vec<Range<u64>> = Vec::new();
+        for number in 0..self.sb.ag_count {
+            for run in self.free_runs(number)? {
+                match extents.last_mut().filter(|last| last.end == run.start * size) {
+                    Some(last) => last.end = run.end * size,
+                    None => extents.push(run.start * size..run.end * size),
+                }
+            }
+        }
+        Ok(extents)
+    }
+
     /// The runs of free blocks of a group, blocks of the device, in order.
     pub(crate) fn free_runs(&mut self, number: u32) -> Result<Vec<Range<u64>>> {
         let first = self.linear(number, 0);

@@ -63,7 +63,7 @@ fn stopped(test: &str, options: &str, seed: u64, stop: Stop) -> Option<Image> {
 }
 
 /// A file that is safe, and with it all that was done before.
-fn synced(top: &Path) {
+pub(crate) fn synced(top: &Path) {
     let file = File::create(top.join("synced")).unwrap();
     file.sync_all().unwrap();
 }
@@ -79,7 +79,7 @@ fn deleted_but_open(top: &Path, number: usize) -> File {
     file
 }
 
-fn open(image: &Image) -> FileSystem {
+pub(crate) fn open(image: &Image) -> FileSystem {
     let device = HostFile::open(&image.path, Access::ReadWrite).unwrap();
     let fs = FileSystem::open(Arc::new(device), &OpenOptions::default()).unwrap();
     assert_eq!(fs.read_only_reason(), None);
@@ -88,7 +88,7 @@ fn open(image: &Image) -> FileSystem {
 
 /// Replays a log, and has the kernel do the same: both find the same tree, xfs_repair finds nothing, and the kernel can
 /// go on. Returns what was found in the log.
-fn replayed_alike(image: &mut Image, what: &str) -> LogState {
+pub(crate) fn replayed_alike(image: &mut Image, what: &str) -> LogState {
     let mut kernels = Image::copy_of(&image.path);
     let expected = kernels.mounted(tree_of_kernel);
     kernels.repair_finds_nothing(&format!("{what}: as the kernel replayed it"));

@@ -8,8 +8,8 @@
 )]
 
 mod common;
-mod identity;
 mod dirty;
+mod identity;
 mod log;
 mod read;
 mod write;
