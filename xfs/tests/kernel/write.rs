@@ -416,7 +416,7 @@ fn what_is_scrubbed_is_gone() {
             std::os::unix::fs::symlink("SECRET-target".repeat(60), top.join("target2")).unwrap();
             std::fs::write(top.join("tail"), b"SECRET-tail".repeat(10)).unwrap();
             std::fs::write(top.join("tail2"), b"SECRET-preallocated".repeat(10_000)).unwrap();
-            crate::common::run("sync", &[]);
+            crate::common::run("sync", &["-f", top.to_str().unwrap()]);
             // Deleted by the kernel: nothing of it is overwritten.
             for path in ["contents", "target", "target2", "tail2"] {
                 std::fs::remove_file(top.join(path)).unwrap();
