@@ -45,7 +45,7 @@ fn exit_codes_are_as_promised() {
     for wrong in [
         &["seal"][..],
         &["seal", image, "--operations", "no-such-thing"],
-        &["seal", image, "--enable", "script"],
+        &["seal", image, "--enable", "utmp", "--scriptdir", "/tmp"],
         &["seal", image, image, "-o", "x"],
         &["seal", image, "-o", "x", "--format", "raw", "--compress", "zlib"],
         &["no-such-command"],
@@ -363,7 +363,7 @@ fn profiles_presets_and_the_report_for_auditors() {
     let names: Vec<_> =
         report["operations"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert!(!names.contains(&"ssh-userdir") && !names.contains(&"utmp"));
-    assert_eq!(names[names.len() - 3..], ["own", "log-sweep", "customize"]);
+    assert_eq!(names[names.len() - 4..], ["own", "log-sweep", "customize", "lvm-uuids"]);
     // All that went was searched for in the whole image, and is nowhere but in files that stay.
     let residue = &report["residue_search"];
     assert!(residue["searched_for"].as_u64().unwrap() > 20, "{residue}");
@@ -377,4 +377,28 @@ fn profiles_presets_and_the_report_for_auditors() {
     assert_eq!(goldenseal(&["audit", "-q", text(&image), "--profile", text(&profile)]).status.code(), Some(0));
     // What the defaults would do was not done.
     assert_eq!(goldenseal(&["audit", "-q", text(&image)]).status.code(), Some(3));
+}
+
+#[test]
+fn a_script_changes_the_guest_but_not_in_a_dry_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = copy(dir.path());
+    let before = std::fs::read(&image).unwrap();
+    let seen = dir.path().join("seen");
+    let script = format!("cp etc/os-release {}; echo from-a-script > etc/issue", text(&seen));
+    let args = ["seal", "--json", text(&image), "--script", &script];
+    let dry = goldenseal(&[&args[..], &["-n"]].concat());
+    assert!(dry.status.success() && stderr(&dry).contains("a dry run runs no script"), "{}", stderr(&dry));
+    assert!(!seen.exists() && std::fs::read(&image).unwrap() == before);
+    let failed = goldenseal(&["seal", "-q", text(&image), "--script", "false"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(std::fs::read(&image).unwrap() == before);
+    let done = goldenseal(&args);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let operations = report["operations"].as_array().unwrap();
+    let script = operations.iter().find(|one| one["name"] == "script").unwrap();
+    assert_eq!(script["changes"][0]["path"], "/etc/issue");
+    assert_eq!(stdout(&goldenseal(&["cat", text(&image), "/etc/issue"])), "from-a-script\n");
+    assert!(std::fs::read_to_string(seen).unwrap().contains("Goldenseal"));
 }

@@ -32,7 +32,7 @@ fn installed(test: &str, tools: &[&str]) -> bool {
 fn run(tool: &str, args: &[&str], input: &str) -> String {
     let mut child = Command::new(tool)
         .args(args)
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
