@@ -175,8 +175,9 @@ impl ReadAt for Growing {
     fn len(&self) -> u64 {
         self.1
     }
-    fn read_at(&self, _: u64, _: &mut [u8]) -> block::Result<()> {
-        unimplemented!("it is only written")
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> block::Result<()> {
+        self.0.read_exact_at(buf, offset).unwrap();
+        Ok(())
     }
 }
 
@@ -185,11 +186,11 @@ impl WriteAt for Growing {
         self.0.write_all_at(buf, offset).unwrap();
         Ok(())
     }
-    fn write_zeroes(&self, _: u64, _: u64) -> block::Result<()> {
-        unimplemented!("it is only written")
+    fn write_zeroes(&self, offset: u64, len: u64) -> block::Result<()> {
+        self.write_at(offset, &vec![0; len as usize])
     }
-    fn discard(&self, _: u64, _: u64) -> block::Result<()> {
-        unimplemented!("it is only written")
+    fn discard(&self, offset: u64, len: u64) -> block::Result<()> {
+        self.write_zeroes(offset, len)
     }
     fn flush(&self) -> block::Result<()> {
         self.0.sync_data().unwrap();
