@@ -188,3 +188,45 @@ fn search_device(device: &dyn ReadAt, search: &TraceSearch<'_>, ranges: &[Range<
     places.values_mut().for_each(|offsets| offsets.sort_unstable());
     Ok((places, total))
 }
+
+#[cfg(test)]
+mod tests {
+    use block::{Memory, WriteAt};
+
+    use super::*;
+
+    /// What the disk shows was searched there; all else of the file is searched here, over its borders, too.
+    #[test]
+    fn the_file_is_searched_where_the_disk_does_not_show_it() {
+        let bytes = b"0123456789abcdef-secret".to_vec();
+        let traces = [Trace { path: b"/gone"[..].into(), bytes: bytes.clone() }];
+        let shown = [1000..2000, 2000..3000, 5000..6000];
+        for (at, is_found) in [
+            (0, true),
+            (990, true),
+            (977, true),
+            (1500, false),
+            (1990, false),
+            (2990, true),
+            (3000, true),
+            (4000, true),
+            (4990, true),
+            (5500, false),
+            (5990, true),
+            (7000, true),
+        ] {
+            let file = Memory::new(8192);
+            file.write_at(at, &bytes).unwrap();
+            let mut residue = Residue::default();
+            search_host_file(&file, &shown, &traces, &mut residue).unwrap();
+            let offsets: Vec<u64> = residue.found.iter().flat_map(|found| found.host_offsets.clone()).collect();
+            assert_eq!(offsets, if is_found { vec![at] } else { Vec::new() }, "at {at}");
+        }
+        // A raw image's disk shows all of its file.
+        let file = Memory::new(8192);
+        file.write_at(100, &bytes).unwrap();
+        let mut residue = Residue::default();
+        search_host_file(&file, std::slice::from_ref(&(0..u64::MAX)), &traces, &mut residue).unwrap();
+        assert!(residue.found.is_empty() && residue.bytes_searched == 0);
+    }
+}

@@ -402,3 +402,23 @@ fn a_script_changes_the_guest_but_not_in_a_dry_run() {
     assert_eq!(stdout(&goldenseal(&["cat", text(&image), "/etc/issue"])), "from-a-script\n");
     assert!(std::fs::read_to_string(seen).unwrap().contains("Goldenseal"));
 }
+
+#[test]
+fn what_a_snapshot_keeps_is_found_in_the_file() {
+    if oracle_missing("what_a_snapshot_keeps_is_found_in_the_file", &["qemu-img"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("plain.qcow2");
+    std::fs::write(&image, common::small_guest(true, dir.path())).unwrap();
+    run("qemu-img", &["snapshot", "-c", "old", text(&image)]);
+    let out = goldenseal(&["seal", "--json", text(&image), "--snapshots", "keep"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let residue = &report["residue_search"];
+    let found = residue["found"].as_array().unwrap();
+    let in_the_file =
+        found.iter().filter(|one| one["host_offsets"].as_array().is_some_and(|places| !places.is_empty()));
+    // Nearly all that was removed is still in the snapshot's clusters, which the disk does not show.
+    assert!(in_the_file.count() as u64 > residue["searched_for"].as_u64().unwrap() / 2, "{residue}");
+}

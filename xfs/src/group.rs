@@ -382,68 +382,57 @@ impl Group {
         Ok(())
     }
 
-    /// Takes one owner from shared blocks: calls `freed` for those that had no other.
+    /// Takes one owner from blocks; gives those that had no other.
     pub(crate) fn drop_reference(&mut self, start: u32, len: u32) -> Result<Vec<(u32, u32)>> {
-        let end = start + len;
-        let Some(shared) = &mut self.shared else { return Ok(vec![(start, len)]) };
         let mut unshared = Vec::new();
-        let mut at = start;
-        while at < end {
-            let before = shared.range(..=at).next_back().map(|(first, (len, owners))| (*first, *len, *owners));
-            if let Some((first, run, owners)) = before.filter(|(first, run, _)| first + run > at) {
-                // A part of a record: what is around it stays.
-                let stop = end.min(first + run);
-                shared.remove(&first);
-                if first < at {
-                    shared.insert(first, (at - first, owners));
-                }
-                if stop < first + run {
-                    shared.insert(stop, (first + run - stop, owners));
-                }
-                if owners > 2 {
-                    shared.insert(at, (stop - at, owners - 1));
-                }
-                at = stop;
-            } else {
-                let next = shared.range(at..end).next().map_or(end, |(first, _)| *first);
-                unshared.push((at, next - at));
-                at = next;
+        let counted = self.change_owners(start, start + len, |at, len, owners| {
+            if owners == 1 {
+                unshared.push((at, len));
             }
-        }
-        self.join_shared(start, end);
-        self.changed = true;
-        Ok(unshared)
+            owners - 1
+        });
+        Ok(if counted { unshared } else { vec![(start, len)] })
     }
 
-    /// Gives shared blocks one owner more; those that had one have two then.
+    /// Gives blocks that are in use one owner more; those that had one have two then.
     pub(crate) fn add_reference(&mut self, start: u32, len: u32) -> Result<()> {
-        let end = start + len;
-        let Some(shared) = &mut self.shared else {
-            return Err(self.corrupt("blocks are shared where counts are kept"));
-        };
+        if self.change_owners(start, start + len, |_, _, owners| owners.saturating_add(1)) {
+            return Ok(());
+        }
+        Err(self.corrupt("blocks are shared where counts are kept"))
+    }
+
+    /// Gives each run of blocks that have as many owners the number of owners that `change` makes of its start, its
+    /// length and theirs. Only two and more are recorded. False where no counts are kept.
+    fn change_owners(&mut self, start: u32, end: u32, mut change: impl FnMut(u32, u32, u32) -> u32) -> bool {
+        let Some(shared) = &mut self.shared else { return false };
         let mut at = start;
         while at < end {
             let before = shared.range(..=at).next_back().map(|(first, (len, owners))| (*first, *len, *owners));
-            if let Some((first, run, owners)) = before.filter(|(first, run, _)| first + run > at) {
-                let stop = end.min(first + run);
-                shared.remove(&first);
-                if first < at {
-                    shared.insert(first, (at - first, owners));
+            let (stop, owners) = match before.filter(|(first, run, _)| first + run > at) {
+                Some((first, run, owners)) => {
+                    // A part of a record: what is around it stays.
+                    let stop = end.min(first + run);
+                    shared.remove(&first);
+                    if first < at {
+                        shared.insert(first, (at - first, owners));
+                    }
+                    if stop < first + run {
+                        shared.insert(stop, (first + run - stop, owners));
+                    }
+                    (stop, owners)
                 }
-                if stop < first + run {
-                    shared.insert(stop, (first + run - stop, owners));
-                }
-                shared.insert(at, (stop - at, owners.saturating_add(1)));
-                at = stop;
-            } else {
-                let next = shared.range(at..end).next().map_or(end, |(first, _)| *first);
-                shared.insert(at, (next - at, 2));
-                at = next;
+                None => (shared.range(at..end).next().map_or(end, |(first, _)| *first), 1),
+            };
+            let owners = change(at, stop - at, owners);
+            if owners > 1 {
+                shared.insert(at, (stop - at, owners));
             }
+            at = stop;
         }
         self.join_shared(start, end);
         self.changed = true;
-        Ok(())
+        true
     }
 
     /// Makes neighbours with as many owners one record, around and in some blocks.
